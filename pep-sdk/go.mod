@@ -1,0 +1,3 @@
+module github.com/xiezhi-project/xiezhi/pep-sdk
+
+go 1.26.0

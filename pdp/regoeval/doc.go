@@ -1,0 +1,2 @@
+// Package regoeval evaluates policies written in Rego.
+package regoeval

@@ -1,0 +1,199 @@
+package pap
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/xiezhi-project/xiezhi/bundles"
+	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
+)
+
+// What callers of a Store branch on.
+var (
+	ErrNotFound = errors.New("not found")
+	ErrConflict = errors.New("already exists")
+)
+
+// Store keeps everything the server must not lose, except decision records on
+// their way to the [AuditStore]. SQLite and PostgreSQL implement it; the suite
+// in tests/storetest makes them equal. It is safe for concurrent use by any
+// number of processes that share the database.
+type Store interface {
+	// Update runs fn in one write transaction: all of it or nothing. Writers
+	// are serialised before fn begins, by the lock on the log's head row, so
+	// that order of positions is order of commit, without gaps. fn may run
+	// more than once and must have no effect outside tx.
+	Update(ctx context.Context, fn func(tx Tx) error) error
+
+	// View runs fn on one consistent snapshot. Write methods of its Tx fail.
+	View(ctx context.Context, fn func(tx Tx) error) error
+
+	// Wake returns a channel that receives (without queueing more than one
+	// value) after commits of this or any other process, as soon as they are
+	// known. It is a hint: values may be lost, so readers also poll. The
+	// channel is released when ctx ends.
+	Wake(ctx context.Context) <-chan struct{}
+
+	Close() error
+}
+
+// Tx is one transaction. Its methods take the context of Update or View.
+type Tx interface {
+	// Head returns the newest release number and the newest log position.
+	Head() (authz.Revision, error)
+
+	// Put stores the record as the newest under (Kind, Key), sets its Position
+	// to the next of the log, appends it there and returns that position.
+	Put(record Record) (position uint64, err error)
+	// Record returns the newest record, or ErrNotFound.
+	Record(kind Kind, key string) (Record, error)
+	// Records lists the newest records of a kind with Key > after, in order of
+	// Key as bytes, at most limit. Tenant AnyTenant lists all tenants'.
+	Records(kind Kind, tenant, after string, limit int) ([]Record, error)
+	// Log lists log entries with Position > after, in order, at most limit.
+	Log(after uint64, limit int) ([]Record, error)
+
+	// Document returns the newest version, or ErrNotFound.
+	Document(path string) (Document, error)
+	// PutDocument stores a version; one with the same path and version must
+	// not exist (ErrConflict).
+	PutDocument(doc Document) error
+	// Documents lists the newest version of documents under prefix with Path >
+	// after, in order of Path as bytes, at most limit.
+	Documents(filter DocumentFilter, after string, limit int) ([]Document, error)
+	// MarkPublished clears Draft of one version and notes its release.
+	MarkPublished(path string, version int64, release uint64) error
+
+	// InsertRelease stores a release; its number must be the newest plus one
+	// (ErrConflict otherwise). The files' blobs are stored before.
+	InsertRelease(release Release) error
+	// Release returns one release, or ErrNotFound.
+	Release(number uint64) (Release, error)
+	// Releases lists releases with Number < before (0: from the newest), the
+	// newest first, at most limit, without Files.
+	Releases(before uint64, limit int) ([]Release, error)
+	// PutBlob stores data under its SHA-256; storing it again changes nothing.
+	PutBlob(digest bundles.Digest, data []byte) error
+	// Blob returns stored data, or ErrNotFound.
+	Blob(digest bundles.Digest) ([]byte, error)
+
+	// UseGrant counts one use under useKey if fewer than max were counted,
+	// and reports whether it is counted now. The same useKey counts once.
+	UseGrant(grant, useKey string, max int) (counted bool, err error)
+
+	// Replay returns the stored answer of a mutating call, or ErrNotFound.
+	Replay(caller, key string) (Replay, error)
+	// PutReplay stores one (ErrConflict if caller and key are known).
+	PutReplay(replay Replay) error
+	// ForgetReplays deletes answers stored before the given time.
+	ForgetReplays(before time.Time) error
+
+	// Audit stores the audit record of this change.
+	Audit(record authz.AuditRecord) error
+}
+
+// AuditStore keeps decision records apart from the rest, and reads both
+// them and the audit records of changes.
+type AuditStore interface {
+	// InsertDecisions stores records; ids it already holds are skipped, so a
+	// batch may be sent again.
+	InsertDecisions(ctx context.Context, records []authz.AuditRecord) error
+	// QueryAudit lists decision and change records that match, newest first,
+	// at most limit.
+	QueryAudit(ctx context.Context, filter AuditFilter, limit int) ([]authz.AuditRecord, error)
+}
+
+// AnyTenant lists across tenants. The platform's own tenant is "".
+const AnyTenant = "*"
+
+// Kind says what a [Record] is.
+type Kind string
+
+const (
+	KindTenant      Kind = "tenant"
+	KindSubject     Kind = "subject"
+	KindRole        Kind = "role"
+	KindBinding     Kind = "binding"
+	KindToken       Kind = "token"
+	KindGrant       Kind = "grant"
+	KindRestriction Kind = "restriction"
+)
+
+// Record is one object of the directory or one dynamic policy, whole, at one
+// position of the log. Every record carries its tenant (L1).
+type Record struct {
+	Position uint64
+	Kind     Kind
+	Key      string // unique within Kind
+	Tenant   string // "" for the platform
+	At       time.Time
+	Body     []byte // JSON of Tenant, Subject, …, Restriction
+}
+
+// Document is one version of one file of the policy repository (X3).
+type Document struct {
+	Path      string
+	Version   int64 // from 1
+	Content   []byte
+	Deleted   bool   // this version removes the file
+	Draft     bool   // not published yet
+	Release   uint64 // the release that published it, 0 for drafts
+	Layer     string // "platform", "self", "tenant"
+	Tenant    string // of Layer "tenant"
+	UpdatedBy string
+	UpdatedAt time.Time
+}
+
+// DocumentFilter selects documents. Zero fields select everything, except that
+// deleted and published documents are left out as asked.
+type DocumentFilter struct {
+	Prefix     string
+	Layer      string
+	Tenant     string
+	OnlyDrafts bool
+	Deleted    bool // include documents whose newest version removes them
+}
+
+// Release is one published set of files.
+type Release struct {
+	Number     uint64         `json:"number"`
+	Digest     bundles.Digest `json:"digest"`
+	Restores   uint64         `json:"restores,omitempty"` // the release whose content it repeats
+	Unreviewed bool           `json:"unreviewed,omitempty"`
+	Author     string         `json:"author"`
+	Note       string         `json:"note,omitempty"`
+	CreatedAt  time.Time      `json:"created_at"`
+	Files      []ReleaseFile  `json:"files,omitempty"`
+}
+
+// ReleaseFile names one file's content.
+type ReleaseFile struct {
+	Path   string         `json:"path"`
+	Digest bundles.Digest `json:"digest"`
+	Size   int            `json:"size"`
+}
+
+// Replay is the answer to a mutating call, kept so that a retry under the same
+// Idempotency-Key gets it again.
+type Replay struct {
+	Caller     string
+	Key        string
+	BodyDigest bundles.Digest // of method, path and body
+	Status     int
+	Response   []byte
+	At         time.Time
+}
+
+// AuditFilter selects audit records; zero fields select everything.
+type AuditFilter struct {
+	Tenant  string // AnyTenant or "" only for the platform's readers
+	Subject string
+	Actor   string
+	Action  string
+	Effect  string
+	Kind    authz.AuditKind
+	From    time.Time // inclusive
+	To      time.Time // exclusive
+	Before  string    // only records with ID < Before: the cursor
+}

@@ -345,6 +345,24 @@ func (v Value) Without(name string) Value {
 	return Value{kind: KindObject, elems: slices.Delete(slices.Clone(v.elems), i, i+1)}
 }
 
+// Map returns a list or object like v with every element replaced by what fn
+// returns for it; fn gets the member's name, or the index as text. Other kinds
+// are returned as they are.
+func (v Value) Map(fn func(name string, elem Value) Value) Value {
+	if v.kind != KindList && v.kind != KindObject {
+		return v
+	}
+	elems := make([]Member, len(v.elems))
+	for i, e := range v.elems {
+		name := e.Name
+		if v.kind == KindList {
+			name = strconv.Itoa(i)
+		}
+		elems[i] = Member{e.Name, fn(name, e.Value)}
+	}
+	return Value{kind: v.kind, elems: elems}
+}
+
 // Equal reports whether both hold the same JSON value.
 func (v Value) Equal(other Value) bool {
 	if v.kind != other.kind || v.bits != other.bits || v.text != other.text || len(v.elems) != len(other.elems) {

@@ -1,0 +1,274 @@
+package pdp
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/xiezhi-project/xiezhi/bundles"
+	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
+)
+
+// combination turns the outcomes of all applicable policies into one decision,
+// by the numbered rules of DESIGN §2. It depends on the set of outcomes, not
+// on their order.
+type combination struct {
+	in          *Input
+	outcomes    []Outcome
+	dynamic     *Dynamic
+	obligations *obligationSchema
+	// digest is asked for only when a grant might count.
+	digest func() (bundles.Digest, error)
+	// spent are counted grants that have no use left for this request.
+	spent []string
+}
+
+// combined is a decision and the counted grants it rests on.
+type combined struct {
+	authz.Decision
+	counted []*authz.Grant
+}
+
+func (c *combination) combine() combined {
+	var d combined
+	var denied, allowed, pending, admitted bool
+	for i := range c.outcomes {
+		o := &c.outcomes[i]
+		// 1. A policy that applies and failed denies.
+		if o.Err != nil {
+			d.Reasons = append(d.Reasons, errorReason(o))
+			denied = true
+		}
+		for _, f := range o.Findings {
+			reason := c.reason(o.Policy, f)
+			switch f.Rule.Kind {
+			case KindDeny: // 2. A DENY that no live grant waives.
+				if f.Rule.Waivable {
+					reason.Grant = d.use(c.grant(o.Policy, f.Rule))
+				}
+				denied = denied || reason.Grant == ""
+			case KindReview: // 3. and 4. A REVIEW, satisfied or not.
+				reason.Grant = d.use(c.grant(o.Policy, f.Rule))
+				pending = pending || reason.Grant == ""
+				admitted = admitted || f.Rule.Admits
+			case KindAllow:
+				if c.unplaced(o.Policy) {
+					continue
+				}
+				allowed = true
+			default:
+				continue
+			}
+			d.Reasons = append(d.Reasons, reason)
+		}
+	}
+	denied = c.gather(&d.Decision) || denied
+	if !allowed && !admitted { // 3. Nobody is asked for what a yes could not open.
+		d.Reasons = append(d.Reasons, coreReason(authz.RuleNoAllow, "No policy allows this request.", "没有策略允许该请求。"))
+		denied = true
+	}
+	switch {
+	case denied:
+		d.Effect = authz.Deny
+	case pending:
+		d.Effect = authz.Review
+	default:
+		d.Effect = authz.Allow
+	}
+	slices.SortFunc(d.Reasons, compareReasons)
+	return d
+}
+
+// use notes a counted grant and returns the grant's id, or "" for none.
+func (d *combined) use(g *authz.Grant) string {
+	if g == nil {
+		return ""
+	}
+	if g.Uses > 0 && !slices.Contains(d.counted, g) {
+		d.counted = append(d.counted, g)
+	}
+	return g.ID
+}
+
+// grant returns a live grant that opens the rule for this request, preferring
+// one that is not counted.
+func (c *combination) grant(p *Policy, rule *Rule) *authz.Grant {
+	name := p.ID + "/" + rule.ID
+	var counted *authz.Grant
+	for _, g := range c.dynamic.grantsFor(c.in.Request.Tenant, name) {
+		refs := g.Satisfies
+		if rule.Kind == KindDeny {
+			refs = g.Waives
+		}
+		if !g.Live(c.in.Now) || !covers(refs, name, rule.Digest) || slices.Contains(c.spent, g.ID) {
+			continue
+		}
+		digest, err := c.digest()
+		if err != nil || !slices.Contains(g.Requests, digest.String()) {
+			continue
+		}
+		if g.Uses == 0 {
+			return g
+		}
+		if counted == nil {
+			counted = g
+		}
+	}
+	return counted
+}
+
+// unplaced reports whether the policy is scoped to a business system that the
+// request does not name: it may close then, but not open.
+func (c *combination) unplaced(p *Policy) bool {
+	return p.Scope.BusinessSystem != "" && businessSystem(c.in.Request) == ""
+}
+
+func (c *combination) reason(p *Policy, f Finding) authz.Reason {
+	return authz.Reason{
+		Policy:    p.ID,
+		Rule:      f.Rule.ID,
+		Effect:    effectOf(f.Rule.Kind),
+		Message:   fillText(f.Rule.Message.EN, f.Args, c.in.Value),
+		MessageZH: fillText(f.Rule.Message.ZH, f.Args, c.in.Value),
+		Path:      f.Path,
+		Severity:  f.Rule.Severity,
+	}
+}
+
+func effectOf(k RuleKind) authz.Effect {
+	switch k {
+	case KindAllow:
+		return authz.Allow
+	case KindReview:
+		return authz.Review
+	default:
+		return authz.Deny
+	}
+}
+
+func errorReason(o *Outcome) authz.Reason {
+	location := o.Err.File
+	if o.Err.Line > 0 {
+		location = fmt.Sprintf("%s:%d", o.Err.File, o.Err.Line)
+	}
+	return authz.Reason{
+		Policy:     o.Policy.ID,
+		Rule:       authz.RuleEvaluationError,
+		Effect:     authz.Deny,
+		Message:    o.Err.Message,
+		MessageZH:  "策略无法求值：" + o.Err.Message,
+		Severity:   "critical",
+		Cause:      string(o.Err.Cause),
+		Location:   location,
+		FailedRule: o.Err.Rule,
+	}
+}
+
+func coreReason(rule, message, messageZH string) authz.Reason {
+	return authz.Reason{Rule: rule, Effect: authz.Deny, Message: message, MessageZH: messageZH, Severity: "high"}
+}
+
+// compareReasons puts what closes first.
+func compareReasons(a, b authz.Reason) int {
+	return cmp.Or(cmp.Compare(a.Effect, b.Effect), strings.Compare(a.Policy, b.Policy), strings.Compare(a.Rule, b.Rule),
+		strings.Compare(a.Path, b.Path), strings.Compare(a.Message, b.Message))
+}
+
+// gather unites obligations, limits and routes into d and reports whether they
+// conflict. Every applicable policy's contribute, with or without a finding.
+func (c *combination) gather(d *authz.Decision) (conflict bool) {
+	for i := range c.outcomes {
+		d.Obligations = append(d.Obligations, c.outcomes[i].Obligations...)
+		d.Limits = append(d.Limits, c.outcomes[i].Limits...)
+		for _, route := range c.outcomes[i].Routes {
+			switch {
+			case d.Route == nil:
+				d.Route = &authz.Route{Policy: route.Policy, Rule: route.Rule, Pool: route.Pool, Standby: route.Standby}
+			case d.Route.Pool != route.Pool || d.Route.Standby != route.Standby:
+				d.Reasons = append(d.Reasons, coreReason(authz.RuleRouteConflict, "Two policies name different routes.", "两条策略给出了不同的路由。"))
+				conflict = true
+			case route.Policy+"/"+route.Rule < d.Route.Policy+"/"+d.Route.Rule:
+				d.Route.Policy, d.Route.Rule = route.Policy, route.Rule
+			}
+		}
+	}
+	if conflict {
+		d.Route = nil
+		d.Reasons = slices.CompactFunc(d.Reasons, func(a, b authz.Reason) bool {
+			return a.Rule == authz.RuleRouteConflict && b.Rule == authz.RuleRouteConflict
+		})
+	}
+	slices.SortFunc(d.Limits, compareLimits)
+	d.Limits = slices.CompactFunc(d.Limits, func(a, b authz.Limit) bool { return compareLimits(a, b) == 0 })
+	for _, id := range c.obligations.unite(&d.Obligations) {
+		d.Reasons = append(d.Reasons, coreReason(authz.RuleObligationConflict,
+			"Two policies ask for obligation "+id+" with different parameters.", "两条策略对义务 "+id+" 的参数要求不一致。"))
+		conflict = true
+	}
+	return conflict
+}
+
+func compareLimits(a, b authz.Limit) int {
+	qa, qb := authz.Quota{}, authz.Quota{}
+	if a.Quota != nil {
+		qa = *a.Quota
+	}
+	if b.Quota != nil {
+		qb = *b.Quota
+	}
+	return cmp.Or(strings.Compare(a.Key, b.Key), strings.Compare(a.Policy, b.Policy), strings.Compare(a.Rule, b.Rule),
+		cmp.Compare(a.Rate, b.Rate), cmp.Compare(a.Burst, b.Burst), strings.Compare(a.Window, b.Window),
+		cmp.Compare(qa.Max, qb.Max), strings.Compare(qa.Reset, qb.Reset), cmp.Compare(a.Cost, b.Cost))
+}
+
+// maxFill bounds what one placeholder may put into a message: its text can
+// come from the request.
+const maxFill = 120
+
+// fillText replaces {name} by the argument of that name, or by the request
+// member at that dotted path; "?" where there is neither.
+func fillText(text string, args, request authz.Value) string {
+	if !strings.Contains(text, "{") {
+		return text
+	}
+	var b strings.Builder
+	for {
+		before, rest, ok := strings.Cut(text, "{")
+		name, after, closed := strings.Cut(rest, "}")
+		b.WriteString(before)
+		if !ok {
+			return b.String()
+		}
+		if !closed {
+			b.WriteString("{" + rest)
+			return b.String()
+		}
+		v, found := args.Get(name)
+		if !found {
+			v, found = request.Lookup("/" + strings.ReplaceAll(name, ".", "/"))
+		}
+		b.WriteString(fillValue(v, found))
+		text = after
+	}
+}
+
+func fillValue(v authz.Value, found bool) string {
+	if !found {
+		return "?"
+	}
+	text := v.Text()
+	if v.Kind() != authz.KindString {
+		text = string(v.AppendJSON(nil))
+	}
+	text = strings.Map(func(r rune) rune {
+		if r < 0x20 || r >= 0x7f && r < 0xa0 || r == '\u2028' || r == '\u2029' || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 {
+			return -1 // controls and bidirectional overrides would let a request rewrite the sentence
+		}
+		return r
+	}, text)
+	if len(text) > maxFill {
+		text = strings.ToValidUTF8(text[:maxFill], "") + "…"
+	}
+	return text
+}

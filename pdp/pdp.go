@@ -1,0 +1,224 @@
+package pdp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
+)
+
+// What callers branch on.
+var (
+	// ErrNotReady means that no release is active yet.
+	ErrNotReady = errors.New("no release is active yet")
+	// ErrAuditUnavailable means that a strict record could not be written; the
+	// decision must not be used.
+	ErrAuditUnavailable = errors.New("the decision could not be recorded")
+	// ErrRevisionUnavailable means that this node did not reach the revision
+	// that was asked for in time.
+	ErrRevisionUnavailable = errors.New("the revision is not available here yet")
+)
+
+// Snapshot is everything an answer is based on. It is immutable and replaced
+// whole.
+type Snapshot struct {
+	Release  *Release
+	Dynamic  *Dynamic
+	Position uint64 // of the log that Dynamic and Directory reflect
+	// Directory answers the attributes whose source is "directory".
+	Directory AttributeSource
+}
+
+// Revision names the snapshot.
+func (s *Snapshot) Revision() authz.Revision {
+	return authz.Revision{Release: s.Release.Number, Position: s.Position}
+}
+
+// Caller is who asked, for the record and for counting uses.
+type Caller struct {
+	Name           string // the credential's subject, "service:shop"
+	IdempotencyKey string // of a retry that must count once; may be empty
+}
+
+// Record is one decision as it is written down (X15). Request is masked.
+type Record struct {
+	Time       time.Time
+	Caller     Caller
+	Request    authz.Request
+	Decision   *authz.Decision
+	Durability Durability
+}
+
+// Recorder writes decisions down. Under Strict it returns only when the record
+// is durable; an error there denies.
+type Recorder interface {
+	Record(ctx context.Context, r *Record) error
+}
+
+// UseCounter counts uses of counted grants, in one transaction for all of
+// them. It returns the ids of those that had no use left; then none is counted.
+type UseCounter interface {
+	CountUses(ctx context.Context, grants []*authz.Grant, caller Caller, decisionID string) (spent []string, err error)
+}
+
+// Config is what a PDP is handed. Now and NewID are required.
+type Config struct {
+	Sources  map[string]AttributeSource // by the name that the attribute schema uses
+	Recorder Recorder                   // nil records nothing
+	Uses     UseCounter                 // nil: counted grants never count
+	Budget   time.Duration              // per decision; 0 means DefaultBudget
+	Now      func() time.Time
+	NewID    func() string
+}
+
+// DefaultBudget is the time one decision may take before it denies.
+const DefaultBudget = 500 * time.Millisecond
+
+// PDP decides on the active snapshot. It is safe for concurrent use.
+type PDP struct {
+	config Config
+	active atomic.Pointer[Snapshot]
+
+	mu      sync.Mutex
+	changed chan struct{} // closed and replaced at each activation
+}
+
+// New returns a PDP without a release: it answers ErrNotReady until Activate.
+func New(config Config) *PDP {
+	if config.Budget == 0 {
+		config.Budget = DefaultBudget
+	}
+	return &PDP{config: config, changed: make(chan struct{})}
+}
+
+// Activate swaps the snapshot. Decisions under way end on the one they began
+// with.
+func (p *PDP) Activate(s *Snapshot) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.active.Store(s)
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
+// Active returns the snapshot in force, or nil.
+func (p *PDP) Active() *Snapshot { return p.active.Load() }
+
+// Await returns once the active snapshot includes the revision, or
+// ErrRevisionUnavailable when ctx ends before.
+func (p *PDP) Await(ctx context.Context, revision authz.Revision) error {
+	for {
+		p.mu.Lock()
+		changed := p.changed
+		p.mu.Unlock()
+		if s := p.active.Load(); s != nil && s.Revision().Includes(revision) {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %s", ErrRevisionUnavailable, revision)
+		}
+	}
+}
+
+// Decide answers, counts and records. An error means that there is no answer:
+// treat it as DENY. A [*authz.FieldError] means that the request is malformed.
+func (p *PDP) Decide(ctx context.Context, req authz.Request, caller Caller) (authz.Decision, error) {
+	q, err := p.question(ctx, p.active.Load(), req, false)
+	if err != nil {
+		return authz.Decision{}, err
+	}
+	d := q.combine()
+	d.ID = p.config.NewID()
+	if d, err = p.count(ctx, q, d, caller); err != nil {
+		return authz.Decision{}, err
+	}
+	if err := p.record(ctx, q, &d.Decision, caller); err != nil {
+		return authz.Decision{}, err
+	}
+	return d.Decision, nil
+}
+
+// Evaluate answers like Decide on any snapshot, without counting, recording
+// or any other effect. With explain it also says what every rule did.
+func (p *PDP) Evaluate(ctx context.Context, s *Snapshot, req authz.Request, explain bool) (authz.Decision, *Explanation, error) {
+	q, err := p.question(ctx, s, req, explain)
+	if err != nil {
+		return authz.Decision{}, nil, err
+	}
+	d := q.combine()
+	d.ID = p.config.NewID()
+	if !explain {
+		return d.Decision, nil, nil
+	}
+	return d.Decision, q.explanation(), nil
+}
+
+// MaySelf answers whether a caller of Xiezhi itself has a right, by the self
+// policies of the active release. The request is the server's own: its
+// properties are trusted.
+func (p *PDP) MaySelf(ctx context.Context, req authz.Request) (authz.Decision, error) {
+	return p.MaySelfOn(ctx, p.active.Load(), req)
+}
+
+// MaySelfOn is MaySelf on a given snapshot, such as a candidate's.
+func (p *PDP) MaySelfOn(ctx context.Context, s *Snapshot, req authz.Request) (authz.Decision, error) {
+	if s == nil {
+		return authz.Decision{}, ErrNotReady
+	}
+	ctx, cancel := context.WithTimeout(ctx, p.config.Budget)
+	defer cancel()
+	q := &question{snapshot: s, original: &req, matched: s.Release.matchSelf(&req)}
+	q.input = Input{Request: &req, Value: req.Value(), Now: p.config.Now()}
+	q.evaluate(ctx)
+	return q.combine().Decision, nil
+}
+
+// count takes one use of each counted grant that an ALLOW rests on. Where one
+// has none left, the decision is combined again without it.
+func (p *PDP) count(ctx context.Context, q *question, d combined, caller Caller) (combined, error) {
+	for d.Effect == authz.Allow && len(d.counted) > 0 {
+		spent := grantIDs(d.counted)
+		if p.config.Uses != nil {
+			var err error
+			if spent, err = p.config.Uses.CountUses(ctx, d.counted, caller, d.ID); err != nil {
+				return combined{}, fmt.Errorf("count uses of grants: %w", err)
+			}
+			if len(spent) == 0 {
+				return d, nil
+			}
+		}
+		q.spent = append(q.spent, spent...)
+		id := d.ID
+		d = q.combine()
+		d.ID = id
+	}
+	return d, nil
+}
+
+func grantIDs(grants []*authz.Grant) []string {
+	ids := make([]string, len(grants))
+	for i, g := range grants {
+		ids[i] = g.ID
+	}
+	return ids
+}
+
+func (p *PDP) record(ctx context.Context, q *question, d *authz.Decision, caller Caller) error {
+	if p.config.Recorder == nil {
+		return nil
+	}
+	r := Record{Time: q.input.Now, Caller: caller, Request: q.masked(), Decision: d}
+	if q.matched.strict {
+		r.Durability = Strict
+	}
+	if err := p.config.Recorder.Record(ctx, &r); err != nil {
+		return fmt.Errorf("%w: %w", ErrAuditUnavailable, err)
+	}
+	return nil
+}

@@ -1,0 +1,185 @@
+package pdp
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/xiezhi-project/xiezhi/bundles"
+	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
+)
+
+// question is one request on its way through the core.
+type question struct {
+	snapshot *Snapshot
+	original *authz.Request // as it was asked
+	input    Input          // with trusted attributes
+	matched  matched
+	outcomes []Outcome
+	spent    []string
+
+	digestOnce sync.Once
+	digest     bundles.Digest
+	digestErr  error
+}
+
+// question validates, matches, resolves and evaluates.
+func (p *PDP) question(ctx context.Context, s *Snapshot, req authz.Request, explain bool) (*question, error) {
+	if s == nil {
+		return nil, ErrNotReady
+	}
+	if err := req.Validate(); err != nil {
+		return nil, err
+	}
+	if err := s.Release.refuseTrusted(&req); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, p.config.Budget)
+	defer cancel()
+
+	q := &question{snapshot: s, original: &req, matched: s.Release.matchRequest(&req)}
+	resolved, failed := p.resolve(ctx, s, &q.matched, &req)
+	q.input = Input{Request: resolved, Value: resolved.Value(), Now: p.config.Now(), Explain: explain}
+	q.dropFailed(failed)
+	q.evaluate(ctx)
+	return q, nil
+}
+
+// dropFailed turns policies that read an attribute whose source did not answer
+// into evaluation errors.
+func (q *question) dropFailed(failed map[string]error) {
+	if len(failed) == 0 {
+		return
+	}
+	for i, policies := range q.matched.byProgram {
+		q.matched.byProgram[i] = slices.DeleteFunc(slices.Clone(policies), func(p *Policy) bool {
+			for _, read := range p.Reads {
+				if err := failed[read]; err != nil {
+					q.outcomes = append(q.outcomes, Outcome{Policy: p, Err: &EvaluationError{
+						Cause: CauseAttributeUnavailable, File: p.File, Line: 1,
+						Message: fmt.Sprintf("attribute %s could not be read: %v", read, err),
+					}})
+					return true
+				}
+			}
+			return false
+		})
+	}
+}
+
+// evaluate lets every program and every live restriction speak.
+func (q *question) evaluate(ctx context.Context) {
+	for i, program := range q.snapshot.Release.programs {
+		if policies := q.matched.byProgram[i]; len(policies) > 0 {
+			q.outcomes = evaluateAll(ctx, program, &q.input, policies, q.outcomes)
+		}
+	}
+	for _, r := range q.snapshot.Dynamic.restrictionsFor(q.input.Request.Tenant, q.input.Now) {
+		q.outcomes = evaluateAll(ctx, r.Program, &q.input, r.Program.Policies(), q.outcomes)
+	}
+}
+
+// evaluateAll holds a program to its contract: one outcome per policy, and no
+// panic. What breaks it denies.
+func evaluateAll(ctx context.Context, program Program, in *Input, policies []*Policy, out []Outcome) (outcomes []Outcome) {
+	before := len(out)
+	defer func() {
+		if r := recover(); r != nil {
+			outcomes = out[:before]
+			for _, p := range policies {
+				outcomes = append(outcomes, Outcome{Policy: p, Err: &EvaluationError{
+					Cause: CausePolicyError, File: p.File, Line: 1, Message: fmt.Sprintf("the evaluator panicked: %v", r)}})
+			}
+		}
+	}()
+	outcomes = program.Evaluate(ctx, in, policies, out)
+	if len(outcomes)-before == len(policies) {
+		return outcomes
+	}
+	for _, p := range policies {
+		if !slices.ContainsFunc(outcomes[before:], func(o Outcome) bool { return o.Policy == p }) {
+			outcomes = append(outcomes, Outcome{Policy: p, Err: &EvaluationError{
+				Cause: CausePolicyError, File: p.File, Line: 1, Message: "the evaluator did not answer for this policy"}})
+		}
+	}
+	return outcomes
+}
+
+func (q *question) combine() combined {
+	c := combination{
+		in: &q.input, outcomes: q.outcomes, dynamic: q.snapshot.Dynamic,
+		obligations: q.snapshot.Release.obligations, digest: q.requestDigest, spent: q.spent,
+	}
+	d := c.combine()
+	d.Revision = q.snapshot.Revision()
+	return d
+}
+
+func (q *question) requestDigest() (bundles.Digest, error) {
+	q.digestOnce.Do(func() {
+		q.digest, q.digestErr = requestDigest(q.original, boundContext(q.matched.byProgram))
+	})
+	return q.digest, q.digestErr
+}
+
+// RequestDigest returns what a grant for this request is bound to, under the
+// snapshot's policies.
+func (s *Snapshot) RequestDigest(req authz.Request) (bundles.Digest, error) {
+	m := s.Release.matchRequest(&req)
+	return requestDigest(&req, boundContext(m.byProgram))
+}
+
+// masked returns the request with what applicable policies call sensitive
+// replaced.
+func (q *question) masked() authz.Request {
+	req := *q.original
+	for _, policies := range q.matched.byProgram {
+		for _, p := range policies {
+			for _, pointer := range p.Masks {
+				maskRequest(&req, pointer)
+			}
+		}
+	}
+	return req
+}
+
+// Masked replaces a value in records.
+const Masked = "***"
+
+func maskRequest(req *authz.Request, pointer string) {
+	head, rest := "", ""
+	if steps := strings.SplitN(strings.TrimPrefix(pointer, "/"), "/", 3); len(steps) == 3 && steps[1] == "properties" {
+		head, rest = steps[0], "/"+steps[2]
+	} else if context, ok := strings.CutPrefix(pointer, "/context/"); ok {
+		head, rest = "context", "/"+context
+	}
+	switch head {
+	case "subject":
+		req.Subject.Properties = maskValue(req.Subject.Properties, rest)
+	case "action":
+		req.Action.Properties = maskValue(req.Action.Properties, rest)
+	case "resource":
+		req.Resource.Properties = maskValue(req.Resource.Properties, rest)
+	case "context":
+		req.Context = maskValue(req.Context, rest)
+	}
+}
+
+// maskValue replaces what pointer names inside v; "*" is any element or member.
+func maskValue(v authz.Value, pointer string) authz.Value {
+	if pointer == "" {
+		return authz.StringValue(Masked)
+	}
+	step, rest, more := strings.Cut(pointer[1:], "/")
+	if more {
+		rest = "/" + rest
+	}
+	return v.Map(func(name string, child authz.Value) authz.Value {
+		if step == "*" || step == name {
+			return maskValue(child, rest)
+		}
+		return child
+	})
+}

@@ -1,6 +1,11 @@
 package authz
 
-import "time"
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+)
 
 // AuditKind says what an [AuditRecord] tells of.
 type AuditKind string
@@ -12,20 +17,134 @@ const (
 	AuditReported AuditKind = "reported" // a caller reported it (X5); only actor, tenant and time are vouched for
 )
 
+// MaxAuditDepth is how deep the body of an audit record may nest. It leaves
+// room for the members that wrap a request of [MaxDepth]: what could be asked
+// can be recorded and read again.
+const MaxAuditDepth = MaxDepth + 16
+
 // AuditRecord is one line of the audit store: who, what, when, result (L16).
 // ID is a ULID, so that order by ID is order by time.
+//
+// Its JSON has the members id, time, kind, tenant, actor, subject, action,
+// resource, effect, revision and body; those that may be empty are left out
+// when they are.
 type AuditRecord struct {
-	ID       string    `json:"id"`
-	Time     time.Time `json:"time"`
-	Kind     AuditKind `json:"kind"`
-	Tenant   string    `json:"tenant,omitempty"` // empty: the platform
-	Actor    string    `json:"actor"`            // the credential's subject, "user:li.wei"
-	Subject  string    `json:"subject,omitempty"`
-	Action   string    `json:"action"`
-	Resource string    `json:"resource,omitempty"`
-	Effect   string    `json:"effect,omitempty"` // decisions only
-	Revision string    `json:"revision,omitempty"`
+	ID       string
+	Time     time.Time
+	Kind     AuditKind
+	Tenant   string // empty: the platform
+	Actor    string // the credential's subject, "user:li.wei"
+	Subject  string
+	Action   string
+	Resource string
+	Effect   string // decisions only
+	Revision string
 	// Body holds the masked request and answer of a decision, or the detail
 	// of a change, as one JSON value.
-	Body Value `json:"body"`
+	Body Value
 }
+
+// AppendJSON appends the record's JSON. Text that is not valid UTF-8 is
+// repaired with U+FFFD: a record is never lost for its text.
+func (r *AuditRecord) AppendJSON(buf []byte) []byte {
+	member := func(name, text string) {
+		buf = append(buf, name...)
+		buf = AppendQuoted(buf, strings.ToValidUTF8(text, "\uFFFD"))
+	}
+	optional := func(name, text string) {
+		if text != "" {
+			member(name, text)
+		}
+	}
+	member(`{"id":`, r.ID)
+	buf = append(buf, `,"time":"`...)
+	buf = r.Time.UTC().AppendFormat(buf, time.RFC3339Nano)
+	member(`","kind":`, string(r.Kind))
+	optional(`,"tenant":`, r.Tenant)
+	member(`,"actor":`, r.Actor)
+	optional(`,"subject":`, r.Subject)
+	member(`,"action":`, r.Action)
+	optional(`,"resource":`, r.Resource)
+	optional(`,"effect":`, r.Effect)
+	optional(`,"revision":`, r.Revision)
+	buf = append(buf, `,"body":`...)
+	return append(r.Body.AppendJSON(buf), '}')
+}
+
+// ParseAuditRecord reads what AppendJSON writes, as strictly as [Parse] but to
+// the depth of [MaxAuditDepth]. Errors are [*FieldError]s.
+func ParseAuditRecord(data []byte) (AuditRecord, error) {
+	var r AuditRecord
+	v, err := parseTo(data, MaxAuditDepth+1)
+	if err != nil {
+		return r, err
+	}
+	if v.Kind() != KindObject {
+		return r, &FieldError{Detail: fmt.Sprintf("want an object, not a %s", v.Kind())}
+	}
+	for i := range v.Len() {
+		if err := r.set(v.Name(i), v.Index(i)); err != nil {
+			return AuditRecord{}, underPath(err, "/"+escapePointer(v.Name(i)))
+		}
+	}
+	return r, nil
+}
+
+func (r *AuditRecord) set(name string, v Value) error {
+	if name == "body" {
+		r.Body = v
+		return nil
+	}
+	text, err := textOf(v)
+	if err != nil {
+		return err
+	}
+	switch name {
+	case "id":
+		r.ID = text
+	case "time":
+		r.Time, err = time.Parse(time.RFC3339Nano, text)
+		return err
+	case "kind":
+		r.Kind = AuditKind(text)
+	case "tenant":
+		r.Tenant = text
+	case "actor":
+		r.Actor = text
+	case "subject":
+		r.Subject = text
+	case "action":
+		r.Action = text
+	case "resource":
+		r.Resource = text
+	case "effect":
+		r.Effect = text
+	case "revision":
+		r.Revision = text
+	default:
+		return fmt.Errorf("unknown member")
+	}
+	return nil
+}
+
+// ParseAuditBody reads the JSON of [AuditRecord.Body] alone, to the depth of
+// [MaxAuditDepth].
+func ParseAuditBody(data []byte) (Value, error) { return parseTo(data, MaxAuditDepth) }
+
+// MarshalJSON implements json.Marshaler.
+func (r AuditRecord) MarshalJSON() ([]byte, error) { return r.AppendJSON(nil), nil }
+
+// UnmarshalJSON implements json.Unmarshaler, as [ParseAuditRecord].
+func (r *AuditRecord) UnmarshalJSON(data []byte) error {
+	parsed, err := ParseAuditRecord(data)
+	if err != nil {
+		return err
+	}
+	*r = parsed
+	return nil
+}
+
+var (
+	_ json.Marshaler   = AuditRecord{}
+	_ json.Unmarshaler = (*AuditRecord)(nil)
+)

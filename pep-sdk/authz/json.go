@@ -42,8 +42,11 @@ func underPath(err error, prefix string) error {
 // surrogates, numbers outside the limits of [IntValue] and [FloatValue],
 // nesting beyond [MaxDepth], bytes after the value. Errors are [*FieldError]s.
 // The result does not refer to data.
-func Parse(data []byte) (Value, error) {
-	p := parser{data: string(data)}
+func Parse(data []byte) (Value, error) { return parseTo(data, MaxDepth) }
+
+// parseTo is Parse with its own bound on nesting.
+func parseTo(data []byte, maxDepth int) (Value, error) {
+	p := parser{data: string(data), maxDepth: maxDepth}
 	v, err := p.value(0)
 	if err != nil {
 		return Value{}, err
@@ -58,8 +61,9 @@ func Parse(data []byte) (Value, error) {
 // parser walks one immutable copy of the text; strings without escapes are
 // slices of it.
 type parser struct {
-	data string
-	pos  int
+	data     string
+	pos      int
+	maxDepth int
 }
 
 func (p *parser) fault(format string, args ...any) error {
@@ -82,8 +86,8 @@ func (p *parser) value(depth int) (Value, error) {
 	if p.pos == len(p.data) {
 		return Value{}, p.fault("the text ends where a value is expected")
 	}
-	if depth > MaxDepth {
-		return Value{}, p.fault("nested deeper than %d levels", MaxDepth)
+	if depth > p.maxDepth {
+		return Value{}, p.fault("nested deeper than %d levels", p.maxDepth)
 	}
 	switch c := p.data[p.pos]; {
 	case c == '{':

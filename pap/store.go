@@ -13,6 +13,8 @@ import (
 var (
 	ErrNotFound = errors.New("not found")
 	ErrConflict = errors.New("already exists")
+	// ErrText refuses text that a database cannot hold: see [CheckText].
+	ErrText = errors.New("text must be valid UTF-8 without U+0000")
 )
 
 // Store keeps everything the server must not lose, except decision records on
@@ -39,6 +41,12 @@ type Store interface {
 }
 
 // Tx is one transaction. Its methods take the context of Update or View.
+//
+// Lists hold at most limit entries, none if limit is below one. Text given to
+// any method must pass [CheckText], else the method fails with ErrText; audit
+// records are repaired instead. Times are kept in UTC to the microsecond, the
+// rest cut off. ErrNotFound, ErrConflict and ErrText leave the transaction
+// usable; after any other error Update stores nothing, whatever fn returns.
 type Tx interface {
 	// Head returns the newest release number and the newest log position.
 	Head() (authz.Revision, error)
@@ -62,25 +70,35 @@ type Tx interface {
 	// Documents lists the newest version of documents under prefix with Path >
 	// after, in order of Path as bytes, at most limit.
 	Documents(filter DocumentFilter, after string, limit int) ([]Document, error)
-	// MarkPublished clears Draft of one version and notes its release.
+	// DocumentVersions lists all versions of all documents after the given
+	// path and version, in order of Path as bytes, then Version.
+	DocumentVersions(path string, version int64, limit int) ([]Document, error)
+	// MarkPublished clears Draft of one version and notes its release. It
+	// returns ErrNotFound if there is no such version.
 	MarkPublished(path string, version int64, release uint64) error
 
 	// InsertRelease stores a release; its number must be the newest plus one
-	// (ErrConflict otherwise). The files' blobs are stored before.
+	// (ErrConflict otherwise). The files' blobs are stored before (ErrNotFound
+	// otherwise). Files come back in order of Path as bytes.
 	InsertRelease(release Release) error
 	// Release returns one release, or ErrNotFound.
 	Release(number uint64) (Release, error)
 	// Releases lists releases with Number < before (0: from the newest), the
 	// newest first, at most limit, without Files.
 	Releases(before uint64, limit int) ([]Release, error)
-	// PutBlob stores data under its SHA-256; storing it again changes nothing.
+	// PutBlob stores data under its SHA-256, and refuses any other digest;
+	// storing it again changes nothing.
 	PutBlob(digest bundles.Digest, data []byte) error
 	// Blob returns stored data, or ErrNotFound.
 	Blob(digest bundles.Digest) ([]byte, error)
 
 	// UseGrant counts one use under useKey if fewer than max were counted,
-	// and reports whether it is counted now. The same useKey counts once.
+	// and reports whether it is counted now. The same useKey counts once: it
+	// is reported as counted again, also when max has been reached since.
 	UseGrant(grant, useKey string, max int) (counted bool, err error)
+	// GrantUses lists counted uses after the given one, in order of Grant,
+	// then Key, as bytes.
+	GrantUses(after GrantUse, limit int) ([]GrantUse, error)
 
 	// Replay returns the stored answer of a mutating call, or ErrNotFound.
 	Replay(caller, key string) (Replay, error)
@@ -89,8 +107,11 @@ type Tx interface {
 	// ForgetReplays deletes answers stored before the given time.
 	ForgetReplays(before time.Time) error
 
-	// Audit stores the audit record of this change.
+	// Audit stores the audit record of this change (ErrConflict if its ID is
+	// known).
 	Audit(record authz.AuditRecord) error
+	// Audits lists the records that Audit stored with ID > after, in order.
+	Audits(after string, limit int) ([]authz.AuditRecord, error)
 }
 
 // AuditStore keeps decision records apart from the rest, and reads both
@@ -102,6 +123,9 @@ type AuditStore interface {
 	// QueryAudit lists decision and change records that match, newest first,
 	// at most limit.
 	QueryAudit(ctx context.Context, filter AuditFilter, limit int) ([]authz.AuditRecord, error)
+	// Decisions lists the records that InsertDecisions stored with ID > after,
+	// in order, at most limit.
+	Decisions(ctx context.Context, after string, limit int) ([]authz.AuditRecord, error)
 }
 
 // AnyTenant lists across tenants. The platform's own tenant is "".
@@ -145,12 +169,12 @@ type Document struct {
 	UpdatedAt time.Time
 }
 
-// DocumentFilter selects documents. Zero fields select everything, except that
-// deleted and published documents are left out as asked.
+// DocumentFilter selects documents by their newest version. Zero fields select
+// everything, except that deleted and published documents are left out as asked.
 type DocumentFilter struct {
-	Prefix     string
+	Prefix     string // the first bytes of Path
 	Layer      string
-	Tenant     string
+	Tenant     string // AnyTenant is the same as ""
 	OnlyDrafts bool
 	Deleted    bool // include documents whose newest version removes them
 }
@@ -172,6 +196,12 @@ type ReleaseFile struct {
 	Path   string         `json:"path"`
 	Digest bundles.Digest `json:"digest"`
 	Size   int            `json:"size"`
+}
+
+// GrantUse is one counted use of a grant.
+type GrantUse struct {
+	Grant string `json:"grant"`
+	Key   string `json:"key"`
 }
 
 // Replay is the answer to a mutating call, kept so that a retry under the same

@@ -1,0 +1,62 @@
+package pdp
+
+import (
+	"context"
+	"slices"
+)
+
+// Coverage counts what evaluations on its release reach, for test cases. It is
+// not safe for concurrent use.
+type Coverage struct {
+	// Release answers like the one it was made from, and counts. Its policies
+	// are the same values.
+	Release *Release
+	// Branches are those of all programs that can tell them.
+	Branches []Branch
+
+	outcomes []Outcome
+}
+
+// NewCoverage returns a coverage of r with no hits.
+func NewCoverage(r *Release) *Coverage {
+	counting := *r
+	counting.programs = slices.Clone(r.programs)
+	c := &Coverage{Release: &counting}
+	for i, program := range r.programs {
+		counting.programs[i] = counted{program, c, len(c.Branches)}
+		if coverable, ok := program.(Coverable); ok {
+			c.Branches = append(c.Branches, coverable.Branches()...)
+		}
+	}
+	return c
+}
+
+// Take returns the outcomes of the evaluations since the last Take: one for
+// each policy that an evaluator was asked for.
+func (c *Coverage) Take() []Outcome {
+	taken := c.outcomes
+	c.outcomes = nil
+	return taken
+}
+
+// counted is a program whose evaluations count. Its branches begin at first.
+type counted struct {
+	Program
+	coverage *Coverage
+	first    int
+}
+
+func (p counted) Evaluate(ctx context.Context, in *Input, policies []*Policy, out []Outcome) []Outcome {
+	before := len(out)
+	if coverable, ok := p.Program.(Coverable); ok {
+		hits := make([]int, len(coverable.Branches()))
+		out = append(out, coverable.Cover(ctx, in, policies, hits)...)
+		for i, n := range hits {
+			p.coverage.Branches[p.first+i].Hits += n
+		}
+	} else {
+		out = p.Program.Evaluate(ctx, in, policies, out)
+	}
+	p.coverage.outcomes = append(p.coverage.outcomes, out[before:]...)
+	return out
+}

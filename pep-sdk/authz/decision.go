@@ -1,7 +1,9 @@
 package authz
 
 import (
-	"encoding/json"
+	"math"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -97,26 +99,124 @@ type Approval struct {
 	ExpiresAt time.Time `json:"expires_at"`
 }
 
-// MarshalJSON writes the answer of POST /api/v1/decide.
-func (d Decision) MarshalJSON() ([]byte, error) {
-	return json.Marshal(struct {
-		ID          string       `json:"decision_id"`
-		Effect      Effect       `json:"effect"`
-		Decision    bool         `json:"decision"`
-		Revision    Revision     `json:"revision"`
-		Stale       bool         `json:"stale"`
-		Reasons     []Reason     `json:"reasons"`
-		Obligations []Obligation `json:"obligations"`
-		Limits      []Limit      `json:"limits"`
-		Route       *Route       `json:"route"`
-		Approval    *Approval    `json:"approval"`
-		Permit      *string      `json:"permit"`
-	}{d.ID, d.Effect, d.Allowed(), d.Revision, d.Stale, notNil(d.Reasons), notNil(d.Obligations), notNil(d.Limits), d.Route, d.Approval, d.Permit})
+// AppendJSON appends the answer of POST /api/v1/decide. It never fails: text
+// that is not valid UTF-8 is repaired with U+FFFD, and a rate that JSON cannot
+// write is written as the smallest there is.
+func (d *Decision) AppendJSON(buf []byte) []byte {
+	buf = appendText(append(buf, `{"decision_id":`...), d.ID)
+	buf = append(append(buf, `,"effect":"`...), d.Effect.String()...)
+	buf = strconv.AppendBool(append(buf, `","decision":`...), d.Allowed())
+	buf = d.Revision.append(append(buf, `,"revision":"`...))
+	buf = strconv.AppendBool(append(buf, `","stale":`...), d.Stale)
+	buf = append(buf, `,"reasons":[`...)
+	for i := range d.Reasons {
+		buf = d.Reasons[i].appendJSON(separate(buf, i))
+	}
+	buf = append(buf, `],"obligations":[`...)
+	for i := range d.Obligations {
+		buf = d.Obligations[i].appendJSON(separate(buf, i))
+	}
+	buf = append(buf, `],"limits":[`...)
+	for i := range d.Limits {
+		buf = d.Limits[i].appendJSON(separate(buf, i))
+	}
+	buf = append(buf, `],"route":`...)
+	buf = d.Route.appendJSON(buf)
+	buf = append(buf, `,"approval":`...)
+	buf = d.Approval.appendJSON(buf)
+	buf = append(buf, `,"permit":`...)
+	if d.Permit == nil {
+		return append(buf, `null}`...)
+	}
+	return append(appendText(buf, *d.Permit), '}')
 }
 
-func notNil[T any](list []T) []T {
-	if list == nil {
-		return []T{}
+// MarshalJSON implements json.Marshaler.
+func (d Decision) MarshalJSON() ([]byte, error) { return d.AppendJSON(nil), nil }
+
+func (r *Reason) appendJSON(buf []byte) []byte {
+	buf = appendText(append(buf, `{"policy":`...), r.Policy)
+	buf = appendText(append(buf, `,"rule":`...), r.Rule)
+	buf = append(append(buf, `,"effect":"`...), r.Effect.String()...)
+	buf = appendText(append(buf, `","message":`...), r.Message)
+	buf = appendOptional(buf, `,"message_zh":`, r.MessageZH)
+	buf = appendOptional(buf, `,"path":`, r.Path)
+	buf = appendOptional(buf, `,"severity":`, r.Severity)
+	buf = appendOptional(buf, `,"grant":`, r.Grant)
+	buf = appendOptional(buf, `,"cause":`, r.Cause)
+	buf = appendOptional(buf, `,"location":`, r.Location)
+	return append(appendOptional(buf, `,"failed_rule":`, r.FailedRule), '}')
+}
+
+func (o *Obligation) appendJSON(buf []byte) []byte {
+	buf = appendText(append(buf, `{"policy":`...), o.Policy)
+	buf = appendText(append(buf, `,"rule":`...), o.Rule)
+	buf = appendText(append(buf, `,"id":`...), o.ID)
+	buf = strconv.AppendBool(append(buf, `,"must":`...), o.Must)
+	return append(o.Params.AppendJSON(append(buf, `,"params":`...)), '}')
+}
+
+func (l *Limit) appendJSON(buf []byte) []byte {
+	buf = appendText(append(buf, `{"policy":`...), l.Policy)
+	buf = appendText(append(buf, `,"rule":`...), l.Rule)
+	buf = appendText(append(buf, `,"key":`...), l.Key)
+	if l.Rate != 0 {
+		rate := l.Rate
+		if math.IsNaN(rate) || math.IsInf(rate, 0) {
+			rate = math.SmallestNonzeroFloat64
+		}
+		buf = appendFloat(append(buf, `,"rate":`...), rate)
 	}
-	return list
+	buf = appendCount(buf, `,"burst":`, l.Burst)
+	buf = appendOptional(buf, `,"window":`, l.Window)
+	if l.Quota != nil {
+		buf = strconv.AppendInt(append(buf, `,"quota":{"max":`...), l.Quota.Max, 10)
+		buf = append(appendText(append(buf, `,"reset":`...), l.Quota.Reset), '}')
+	}
+	return append(appendCount(buf, `,"cost":`, l.Cost), '}')
+}
+
+func (r *Route) appendJSON(buf []byte) []byte {
+	if r == nil {
+		return append(buf, `null`...)
+	}
+	buf = appendText(append(buf, `{"policy":`...), r.Policy)
+	buf = appendText(append(buf, `,"rule":`...), r.Rule)
+	buf = appendText(append(buf, `,"pool":`...), r.Pool)
+	return append(appendOptional(buf, `,"standby":`, r.Standby), '}')
+}
+
+func (a *Approval) appendJSON(buf []byte) []byte {
+	if a == nil {
+		return append(buf, `null`...)
+	}
+	buf = appendText(append(buf, `{"id":`...), a.ID)
+	buf = appendText(append(buf, `,"status":`...), a.Status)
+	buf = a.ExpiresAt.AppendFormat(append(buf, `,"expires_at":"`...), time.RFC3339Nano)
+	return append(buf, `"}`...)
+}
+
+func separate(buf []byte, i int) []byte {
+	if i > 0 {
+		return append(buf, ',')
+	}
+	return buf
+}
+
+func appendText(buf []byte, text string) []byte {
+	return AppendQuoted(buf, strings.ToValidUTF8(text, "\uFFFD"))
+}
+
+func appendOptional(buf []byte, name, text string) []byte {
+	if text == "" {
+		return buf
+	}
+	return appendText(append(buf, name...), text)
+}
+
+func appendCount(buf []byte, name string, n int64) []byte {
+	if n == 0 {
+		return buf
+	}
+	return strconv.AppendInt(append(buf, name...), n, 10)
 }

@@ -15,8 +15,11 @@ type Revision struct {
 }
 
 // String returns the revision as it stands on the wire.
-func (r Revision) String() string {
-	return "r" + strconv.FormatUint(r.Release, 10) + ".g" + strconv.FormatUint(r.Position, 10)
+func (r Revision) String() string { return string(r.append(make([]byte, 0, 24))) }
+
+func (r Revision) append(buf []byte) []byte {
+	buf = strconv.AppendUint(append(buf, 'r'), r.Release, 10)
+	return strconv.AppendUint(append(buf, '.', 'g'), r.Position, 10)
 }
 
 // IsZero reports whether nothing has been published yet.

@@ -23,10 +23,11 @@ func NewCoverage(r *Release) *Coverage {
 	counting.programs = slices.Clone(r.programs)
 	c := &Coverage{Release: &counting}
 	for i, program := range r.programs {
-		counting.programs[i] = counted{program, c, len(c.Branches)}
+		first := len(c.Branches)
 		if coverable, ok := program.(Coverable); ok {
 			c.Branches = append(c.Branches, coverable.Branches()...)
 		}
+		counting.programs[i] = counted{program, c, first, len(c.Branches)}
 	}
 	return c
 }
@@ -39,17 +40,18 @@ func (c *Coverage) Take() []Outcome {
 	return taken
 }
 
-// counted is a program whose evaluations count. Its branches begin at first.
+// counted is a program whose evaluations count. Its branches are those from
+// first up to end.
 type counted struct {
 	Program
-	coverage *Coverage
-	first    int
+	coverage   *Coverage
+	first, end int
 }
 
 func (p counted) Evaluate(ctx context.Context, in *Input, policies []*Policy, out []Outcome) []Outcome {
 	before := len(out)
 	if coverable, ok := p.Program.(Coverable); ok {
-		hits := make([]int, len(coverable.Branches()))
+		hits := make([]int, p.end-p.first)
 		out = append(out, coverable.Cover(ctx, in, policies, hits)...)
 		for i, n := range hits {
 			p.coverage.Branches[p.first+i].Hits += n

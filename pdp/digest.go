@@ -36,19 +36,17 @@ func requestDigest(req *authz.Request, contextMembers []string) (bundles.Digest,
 
 // boundContext lists the context members that a digest covers: each that an
 // applicable policy reads and does not itself list as unbound.
-func boundContext(applicable [][]*Policy) []string {
+func boundContext(applicable matched) []string {
 	var members []string
-	for _, policies := range applicable {
-		for _, p := range policies {
-			for _, read := range p.Reads {
-				name, ok := strings.CutPrefix(read, "context.")
-				if ok && !slices.Contains(p.Unbound, name) && !slices.Contains(members, name) {
-					members = append(members, name)
-				}
+	for p := range applicable.policies {
+		for _, read := range p.Reads {
+			name, ok := strings.CutPrefix(read, "context.")
+			if ok && !slices.Contains(p.Unbound, name) && !slices.Contains(members, name) {
+				members = append(members, name)
 			}
-			if p.Scope.BusinessSystem != "" && !slices.Contains(members, "business_system") {
-				members = append(members, "business_system")
-			}
+		}
+		if p.Scope.BusinessSystem != "" && !slices.Contains(members, "business_system") {
+			members = append(members, "business_system")
 		}
 	}
 	slices.Sort(members)

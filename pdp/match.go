@@ -3,6 +3,7 @@ package pdp
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
@@ -76,9 +77,68 @@ func (x *scopeIndex) add(c candidate) {
 	}
 }
 
-// match appends the applicable policies to out, one list per program, in order
+// matched is what applies to one request: per program its policies, in order
 // of policy id.
-func (x *scopeIndex) match(req *authz.Request, system string, out [][]*Policy) {
+type matched []group
+
+type group struct {
+	program  Program
+	policies []*Policy
+}
+
+// match finds what applies to a request: policies of the platform and of the
+// tenant, and the tenant's live restrictions.
+func (s *Snapshot) match(req *authz.Request, now time.Time) matched {
+	m := s.Release.groups()
+	system := businessSystem(req)
+	s.Release.match.platform.match(req, system, m)
+	if index, ok := s.Release.match.tenants[req.Tenant]; ok {
+		index.match(req, system, m)
+	}
+	for _, r := range s.Dynamic.restrictionsFor(req.Tenant, now) {
+		m = append(m, group{r.Program, r.Program.Policies()})
+	}
+	return m
+}
+
+// matchSelf finds the self policies that apply.
+func (s *Snapshot) matchSelf(req *authz.Request) matched {
+	m := s.Release.groups()
+	s.Release.match.self.match(req, "", m)
+	return m
+}
+
+func (r *Release) groups() matched {
+	m := make(matched, len(r.programs))
+	for i, program := range r.programs {
+		m[i].program = program
+	}
+	return m
+}
+
+// policies visits every applicable policy.
+func (m matched) policies(yield func(*Policy) bool) {
+	for _, g := range m {
+		for _, p := range g.policies {
+			if !yield(p) {
+				return
+			}
+		}
+	}
+}
+
+// strict reports whether any applicable policy asks for a durable record.
+func (m matched) strict() bool {
+	for p := range m.policies {
+		if p.Audit == Strict {
+			return true
+		}
+	}
+	return false
+}
+
+// match appends the applicable policies of one layer to their groups.
+func (x *scopeIndex) match(req *authz.Request, system string, out matched) {
 	var buf [64]int
 	found := append(buf[:0], x.byAction[req.Action.Name]...)
 	for _, n := range x.lengths {
@@ -94,7 +154,7 @@ func (x *scopeIndex) match(req *authz.Request, system string, out [][]*Policy) {
 		}
 		c := x.all[at]
 		if c.policy.Scope.takesRest(req.Resource.Type, system) {
-			out[c.program] = append(out[c.program], c.policy)
+			out[c.program].policies = append(out[c.program].policies, c.policy)
 		}
 	}
 }

@@ -173,7 +173,8 @@ func (p *PDP) MaySelfOn(ctx context.Context, s *Snapshot, req authz.Request) (au
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.config.Budget)
 	defer cancel()
-	q := &question{snapshot: s, original: &req, matched: s.Release.matchSelf(&req)}
+	q := &question{snapshot: s, original: &req, matched: s.matchSelf(&req)}
+	q.answering = q.matched
 	q.input = Input{Request: &req, Value: req.Value(), Now: p.config.Now()}
 	q.evaluate(ctx)
 	return q.combine().Decision, nil
@@ -214,7 +215,7 @@ func (p *PDP) record(ctx context.Context, q *question, d *authz.Decision, caller
 		return nil
 	}
 	r := Record{Time: q.input.Now, Caller: caller, Request: q.masked(), Decision: d}
-	if q.matched.strict {
+	if q.matched.strict() {
 		r.Durability = Strict
 	}
 	if err := p.config.Recorder.Record(ctx, &r); err != nil {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/xiezhi-project/xiezhi/bundles"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
@@ -17,8 +18,10 @@ type question struct {
 	original *authz.Request // as it was asked
 	input    Input          // with trusted attributes
 	matched  matched
-	outcomes []Outcome
-	spent    []string
+	// answering is matched without the policies whose attributes failed.
+	answering matched
+	outcomes  []Outcome
+	spent     []string
 
 	digestOnce sync.Once
 	digest     bundles.Digest
@@ -39,9 +42,10 @@ func (p *PDP) question(ctx context.Context, s *Snapshot, req authz.Request, expl
 	ctx, cancel := context.WithTimeout(ctx, p.config.Budget)
 	defer cancel()
 
-	q := &question{snapshot: s, original: &req, matched: s.Release.matchRequest(&req)}
-	resolved, failed := p.resolve(ctx, s, &q.matched, &req)
-	q.input = Input{Request: resolved, Value: resolved.Value(), Now: p.config.Now(), Explain: explain}
+	now := p.config.Now()
+	q := &question{snapshot: s, original: &req, matched: s.match(&req, now)}
+	resolved, failed := p.resolve(ctx, s, q.matched, &req)
+	q.input = Input{Request: resolved, Value: resolved.Value(), Now: now, Explain: explain}
 	q.dropFailed(failed)
 	q.evaluate(ctx)
 	return q, nil
@@ -50,11 +54,13 @@ func (p *PDP) question(ctx context.Context, s *Snapshot, req authz.Request, expl
 // dropFailed turns policies that read an attribute whose source did not answer
 // into evaluation errors.
 func (q *question) dropFailed(failed map[string]error) {
+	q.answering = q.matched
 	if len(failed) == 0 {
 		return
 	}
-	for i, policies := range q.matched.byProgram {
-		q.matched.byProgram[i] = slices.DeleteFunc(slices.Clone(policies), func(p *Policy) bool {
+	q.answering = slices.Clone(q.matched)
+	for i, g := range q.answering {
+		q.answering[i].policies = slices.DeleteFunc(slices.Clone(g.policies), func(p *Policy) bool {
 			for _, read := range p.Reads {
 				if err := failed[read]; err != nil {
 					q.outcomes = append(q.outcomes, Outcome{Policy: p, Err: &EvaluationError{
@@ -69,15 +75,12 @@ func (q *question) dropFailed(failed map[string]error) {
 	}
 }
 
-// evaluate lets every program and every live restriction speak.
+// evaluate lets every program speak.
 func (q *question) evaluate(ctx context.Context) {
-	for i, program := range q.snapshot.Release.programs {
-		if policies := q.matched.byProgram[i]; len(policies) > 0 {
-			q.outcomes = evaluateAll(ctx, program, &q.input, policies, q.outcomes)
+	for _, g := range q.answering {
+		if len(g.policies) > 0 {
+			q.outcomes = evaluateAll(ctx, g.program, &q.input, g.policies, q.outcomes)
 		}
-	}
-	for _, r := range q.snapshot.Dynamic.restrictionsFor(q.input.Request.Tenant, q.input.Now) {
-		q.outcomes = evaluateAll(ctx, r.Program, &q.input, r.Program.Policies(), q.outcomes)
 	}
 }
 
@@ -119,27 +122,24 @@ func (q *question) combine() combined {
 
 func (q *question) requestDigest() (bundles.Digest, error) {
 	q.digestOnce.Do(func() {
-		q.digest, q.digestErr = requestDigest(q.original, boundContext(q.matched.byProgram))
+		q.digest, q.digestErr = requestDigest(q.original, boundContext(q.matched))
 	})
 	return q.digest, q.digestErr
 }
 
 // RequestDigest returns what a grant for this request is bound to, under the
 // snapshot's policies.
-func (s *Snapshot) RequestDigest(req authz.Request) (bundles.Digest, error) {
-	m := s.Release.matchRequest(&req)
-	return requestDigest(&req, boundContext(m.byProgram))
+func (s *Snapshot) RequestDigest(req authz.Request, now time.Time) (bundles.Digest, error) {
+	return requestDigest(&req, boundContext(s.match(&req, now)))
 }
 
 // masked returns the request with what applicable policies call sensitive
 // replaced.
 func (q *question) masked() authz.Request {
 	req := *q.original
-	for _, policies := range q.matched.byProgram {
-		for _, p := range policies {
-			for _, pointer := range p.Masks {
-				maskRequest(&req, pointer)
-			}
+	for p := range q.matched.policies {
+		for _, pointer := range p.Masks {
+			maskRequest(&req, pointer)
 		}
 	}
 	return req

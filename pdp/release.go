@@ -149,31 +149,12 @@ func (r *Release) Rule(name string) (*Rule, bool) {
 	return rule, ok
 }
 
-// matched is what applies to one request.
-type matched struct {
-	byProgram [][]*Policy
-	strict    bool
-}
-
-func (r *Release) matchRequest(req *authz.Request) matched {
-	m := matched{byProgram: make([][]*Policy, len(r.programs))}
-	system := businessSystem(req)
-	r.match.platform.match(req, system, m.byProgram)
-	if index, ok := r.match.tenants[req.Tenant]; ok {
-		index.match(req, system, m.byProgram)
-	}
-	for _, policies := range m.byProgram {
-		for _, p := range policies {
-			m.strict = m.strict || p.Audit == Strict
-		}
-	}
-	return m
-}
-
-func (r *Release) matchSelf(req *authz.Request) matched {
-	m := matched{byProgram: make([][]*Policy, len(r.programs))}
-	r.match.self.match(req, "", m.byProgram)
-	return m
+// Numbered returns the release under its number, which a candidate gets only
+// when it is published.
+func (r *Release) Numbered(number uint64) *Release {
+	numbered := *r
+	numbered.Number = number
+	return &numbered
 }
 
 // refuseTrusted refuses a request that supplies what only a source may say.

@@ -15,7 +15,7 @@ const DirectorySource = "directory"
 // resolve asks the sources for the attributes that applicable policies declare
 // they read, and for no others. It returns the request with the answers merged
 // in, and what failed by attribute name.
-func (p *PDP) resolve(ctx context.Context, s *Snapshot, m *matched, req *authz.Request) (*authz.Request, map[string]error) {
+func (p *PDP) resolve(ctx context.Context, s *Snapshot, m matched, req *authz.Request) (*authz.Request, map[string]error) {
 	merged := *req
 	var failed map[string]error
 	fail := func(name string, err error) {
@@ -111,12 +111,10 @@ func query(a Attribute, req *authz.Request) AttributeQuery {
 	return q
 }
 
-func (m *matched) read(attribute string) bool {
-	for _, policies := range m.byProgram {
-		for _, p := range policies {
-			if slices.Contains(p.Reads, attribute) {
-				return true
-			}
+func (m matched) read(attribute string) bool {
+	for p := range m.policies {
+		if slices.Contains(p.Reads, attribute) {
+			return true
 		}
 	}
 	return false

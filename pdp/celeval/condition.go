@@ -8,6 +8,7 @@ import (
 	_ "time/tzdata" // now.getHours("Asia/Shanghai") answers on a host without zone files too
 
 	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common"
 	"cel.dev/cel-go/common/overloads"
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
@@ -78,6 +79,13 @@ type flaw struct {
 	message string
 }
 
+func flawAt(at common.Location, message string) flaw {
+	if at.Line() < 1 { // of the whole expression
+		return flaw{1, "condition: " + message}
+	}
+	return flaw{at.Line(), fmt.Sprintf("condition: %s (column %d)", message, at.Column()+1)}
+}
+
 // compileCondition returns every flaw it finds; the condition is usable only
 // when there is none.
 func compileCondition(env *cel.Env, text string) (*condition, []flaw) {
@@ -88,7 +96,7 @@ func compileCondition(env *cel.Env, text string) (*condition, []flaw) {
 	if issues.Err() != nil {
 		flaws := make([]flaw, 0, len(issues.Errors()))
 		for _, e := range issues.Errors() {
-			flaws = append(flaws, flaw{max(e.Location.Line(), 1), fmt.Sprintf("condition: %s (column %d)", e.Message, e.Location.Column()+1)})
+			flaws = append(flaws, flawAt(e.Location, e.Message))
 		}
 		return nil, flaws
 	}

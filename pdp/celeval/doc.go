@@ -20,7 +20,8 @@
 // Beside the standard library there are cel-go's network library (ip, cidr,
 // isIP, containsIP, …), its math library, and of its strings library charAt,
 // lowerAscii, upperAscii, split, substring and trim. A member whose name is no
-// identifier is written in backquotes: has(resource.properties.tags.`itsm:owner`).
+// identifier is written in backquotes, has(resource.properties.`cost-centre`),
+// or as an index, 'itsm:owner' in resource.properties.tags.
 // The pattern of matches is a literal. What could cost more than its
 // arguments are long is refused at compile.
 //

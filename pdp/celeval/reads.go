@@ -10,6 +10,8 @@ import (
 	"cel.dev/cel-go/common/operators"
 	"cel.dev/cel-go/common/overloads"
 	"cel.dev/cel-go/common/types"
+
+	"github.com/xiezhi-project/xiezhi/pdp"
 )
 
 // inputs are the variables of conditions. A macro's variable must not hide one.
@@ -42,8 +44,7 @@ type scan struct {
 func (s *scan) sorted() []string { return slices.Sorted(maps.Keys(s.reads)) }
 
 func (s *scan) flaw(e ast.Expr, format string, args ...any) {
-	at := s.info.GetStartLocation(e.ID())
-	s.flaws = append(s.flaws, flaw{max(at.Line(), 1), fmt.Sprintf("condition: "+format, args...) + fmt.Sprintf(" (column %d)", at.Column()+1)})
+	s.flaws = append(s.flaws, flawAt(s.info.GetStartLocation(e.ID()), fmt.Sprintf(format, args...)))
 }
 
 func (s *scan) read(name string) {
@@ -54,7 +55,7 @@ func (s *scan) read(name string) {
 }
 
 func (s *scan) expr(e ast.Expr) {
-	if root, steps, ok := path(e); ok {
+	if root, steps, ok := chain(e); ok {
 		s.use(e, root, steps)
 		return
 	}
@@ -106,14 +107,14 @@ func (s *scan) call(e ast.Expr, call ast.CallExpr) {
 	}
 }
 
-// path takes apart a chain of selections and constant indexes that begins at
+// chain takes apart a chain of selections and constant indexes that begins at
 // a variable.
-func path(e ast.Expr) (root string, steps []string, ok bool) {
+func chain(e ast.Expr) (root string, steps []string, ok bool) {
 	switch e.Kind() {
 	case ast.IdentKind:
 		return strings.TrimPrefix(e.AsIdent(), "."), nil, true
 	case ast.SelectKind:
-		root, steps, ok = path(e.AsSelect().Operand())
+		root, steps, ok = chain(e.AsSelect().Operand())
 		return root, append(steps, e.AsSelect().FieldName()), ok
 	case ast.CallKind:
 		call := e.AsCall()
@@ -124,7 +125,7 @@ func path(e ast.Expr) (root string, steps []string, ok bool) {
 		if !isString {
 			return "", nil, false
 		}
-		root, steps, ok = path(call.Args()[0])
+		root, steps, ok = chain(call.Args()[0])
 		return root, append(steps, string(name)), ok
 	default:
 		return "", nil, false
@@ -164,5 +165,45 @@ func readOf(root string, steps []string) (string, error) {
 		return root + "." + steps[1], nil
 	default:
 		return "", nil
+	}
+}
+
+// messageReads returns what the placeholders of a message read. A placeholder
+// is a dotted path into the request; one that leads nowhere is an error.
+func messageReads(t pdp.Text) ([]string, error) {
+	var reads []string
+	for _, text := range []string{t.EN, t.ZH} {
+		for {
+			_, rest, opened := strings.Cut(text, "{")
+			name, after, closed := strings.Cut(rest, "}")
+			if !opened || !closed {
+				break
+			}
+			text = after
+			steps := strings.Split(name, ".")
+			read, err := readOf(steps[0], steps[1:])
+			if err == nil && !placed(steps) {
+				err = fmt.Errorf("want a member of the request, such as {resource.properties.cpu}")
+			}
+			if err != nil {
+				return nil, fmt.Errorf("placeholder {%s}: %w", name, err)
+			}
+			if read != "" {
+				reads = append(reads, read)
+			}
+		}
+	}
+	return reads, nil
+}
+
+// placed reports whether a path can lead to a member of a request.
+func placed(steps []string) bool {
+	switch steps[0] {
+	case "tenant":
+		return len(steps) == 1
+	case "action":
+		return len(steps) == 2 && steps[1] == "name" || len(steps) > 2 && steps[1] == "properties"
+	default:
+		return steps[0] == "subject" || steps[0] == "resource" || steps[0] == "context"
 	}
 }

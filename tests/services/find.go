@@ -8,6 +8,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"syscall"
+
+	"github.com/xiezhi-project/xiezhi/tests/process"
 )
 
 // service is one kind of server that tests need.
@@ -23,7 +26,7 @@ type service struct {
 	// binaries finds installed programs; ok is false where they are missing.
 	binaries func() (dir string, ok bool)
 	// start starts a throw-away server of the programs in dir.
-	start func(ctx context.Context, dir string) (*throwaway, error)
+	start func(ctx context.Context, dir string) (found, error)
 }
 
 // found is a server that answers.
@@ -58,7 +61,17 @@ func (s service) find(ctx context.Context) (found, error) {
 	if err != nil {
 		return found{}, fmt.Errorf("start a throw-away %s of %s: %w\n%s, or set %s", s.name, dir, err, s.help, s.variable)
 	}
-	return found{server.url, how, server.stop}, nil
+	server.how = how
+	return server, nil
+}
+
+// launch starts a throw-away server, all of whose files are in dir.
+func launch(ctx context.Context, cmd *exec.Cmd, dir, url string, end syscall.Signal, answers func(context.Context, string) error) (found, error) {
+	server, err := process.Start(ctx, cmd, dir, end, func(ctx context.Context) error { return answers(ctx, url) })
+	if err != nil {
+		return found{}, err
+	}
+	return found{url: url, stop: server.Stop}, nil
 }
 
 // install installs Debian's package, where that is possible.

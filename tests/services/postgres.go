@@ -16,7 +16,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
+
+	"github.com/xiezhi-project/xiezhi/tests/process"
 )
 
 func postgres() service {
@@ -41,7 +44,7 @@ func standardPostgres() []string {
 	var urls []string
 	for _, name := range names {
 		for _, database := range []string{"postgres", name} {
-			if u := postgresURL(name, 5432, database); !slices.Contains(urls, u) {
+			if u := postgresURL(name, "127.0.0.1:5432", database); !slices.Contains(urls, u) {
 				urls = append(urls, u)
 			}
 		}
@@ -49,8 +52,8 @@ func standardPostgres() []string {
 	return urls
 }
 
-func postgresURL(name string, port int, database string) string {
-	return fmt.Sprintf("postgres://%s@127.0.0.1:%d/%s?sslmode=disable", url.PathEscape(name), port, url.PathEscape(database))
+func postgresURL(name, address, database string) string {
+	return fmt.Sprintf("postgres://%s@%s/%s?sslmode=disable", url.PathEscape(name), address, url.PathEscape(database))
 }
 
 // mayCreate is asked of a server: the tests make databases and schemas of
@@ -149,31 +152,32 @@ func postgresBinaries() (string, bool) {
 	return "", false
 }
 
-func startPostgres(ctx context.Context, dir string) (*throwaway, error) {
-	port, err := freePort()
+func startPostgres(ctx context.Context, dir string) (found, error) {
+	address, err := process.FreeAddress()
 	if err != nil {
-		return nil, err
+		return found{}, err
 	}
 	home, err := os.MkdirTemp("", "xiezhi-postgres-")
 	if err != nil {
-		return nil, err
+		return found{}, err
 	}
 	who, err := postgresOwner(home)
 	if err != nil {
-		return nil, errors.Join(err, os.RemoveAll(home))
+		return found{}, errors.Join(err, os.RemoveAll(home))
 	}
 	data := filepath.Join(home, "data")
 	initdb := exec.CommandContext(ctx, filepath.Join(dir, "initdb"),
 		"-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
 	initdb.Dir, initdb.SysProcAttr = home, &syscall.SysProcAttr{Credential: who}
 	if out, err := initdb.CombinedOutput(); err != nil {
-		return nil, errors.Join(fmt.Errorf("initdb: %w\n%s", err, out), os.RemoveAll(home))
+		return found{}, errors.Join(fmt.Errorf("initdb: %w\n%s", err, out), os.RemoveAll(home))
 	}
+	host, port, _ := strings.Cut(address, ":")
 	// Its files are thrown away, so it need not wait for the disk.
-	cmd := exec.Command(filepath.Join(dir, "postgres"), "-D", data, "-p", strconv.Itoa(port),
-		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "fsync=off", "-c", "max_connections=200")
+	cmd := exec.Command(filepath.Join(dir, "postgres"), "-D", data, "-p", port,
+		"-c", "listen_addresses="+host, "-c", "unix_socket_directories=", "-c", "fsync=off", "-c", "max_connections=200")
 	cmd.Dir, cmd.SysProcAttr = home, &syscall.SysProcAttr{Credential: who}
-	return launch(ctx, home, postgresURL("postgres", port, "postgres"), cmd, syscall.SIGINT, postgresAnswers)
+	return launch(ctx, cmd, home, postgresURL("postgres", address, "postgres"), syscall.SIGINT, postgresAnswers)
 }
 
 // postgresOwner returns whom the server runs as and gives home to it.

@@ -12,10 +12,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/xiezhi-project/xiezhi/tests/process"
 )
 
 // probeTimeout bounds one question whether a server answers.
@@ -57,18 +58,19 @@ func redisAnswers(ctx context.Context, rawURL string) error {
 	return nil
 }
 
-func startRedis(ctx context.Context, dir string) (*throwaway, error) {
-	port, err := freePort()
+func startRedis(ctx context.Context, dir string) (found, error) {
+	address, err := process.FreeAddress()
 	if err != nil {
-		return nil, err
+		return found{}, err
 	}
 	home, err := os.MkdirTemp("", "xiezhi-redis-")
 	if err != nil {
-		return nil, err
+		return found{}, err
 	}
+	host, port, _ := strings.Cut(address, ":")
 	cmd := exec.Command(filepath.Join(dir, "redis-server"),
-		"--bind", "127.0.0.1", "--port", strconv.Itoa(port), "--dir", home, "--save", "", "--appendonly", "no")
-	return launch(ctx, home, fmt.Sprintf("redis://127.0.0.1:%d/0", port), cmd, syscall.SIGTERM, redisAnswers)
+		"--bind", host, "--port", port, "--dir", home, "--save", "", "--appendonly", "no")
+	return launch(ctx, cmd, home, "redis://"+address+"/0", syscall.SIGTERM, redisAnswers)
 }
 
 // dial connects to the host and port of a URL; the connection ends by itself

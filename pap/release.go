@@ -296,6 +296,12 @@ func (s *Service) newestContent(ctx context.Context) (uint64, *bundles.Content, 
 	return head.Release, content, err
 }
 
+// NewestContent returns the newest release's files, none before the first.
+func (s *Service) NewestContent(ctx context.Context) (*bundles.Content, error) {
+	_, content, err := s.newestContent(ctx)
+	return content, err
+}
+
 // content reads a release's files.
 func (s *Service) content(ctx context.Context, number uint64) (*bundles.Content, error) {
 	var content *bundles.Content

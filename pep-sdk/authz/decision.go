@@ -24,7 +24,7 @@ type Decision struct {
 
 // Allowed reports whether the effect is ALLOW. A PEP that does not know
 // REVIEW asks only this, and stays shut.
-func (d *Decision) Allowed() bool { return d.Effect == Allow }
+func (d Decision) Allowed() bool { return d.Effect == Allow }
 
 // Cause says why the decision core itself speaks, in [Reason.Rule].
 const (

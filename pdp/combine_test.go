@@ -44,10 +44,10 @@ func drawWorld(t *rapid.T) *world {
 	w := &world{digest: bundles.Digest{7}}
 	var names []string
 	var digests []bundles.Digest
-	for i := range rapid.IntRange(0, 5).Draw(t, "policies") {
+	for i := range rapid.IntRange(0, 3).Draw(t, "policies") {
 		p := &Policy{ID: fmt.Sprintf("platform/p%d", i), File: "f", Scope: Scope{BusinessSystem: rapid.SampledFrom([]string{"", "", "tianshu"}).Draw(t, "system")}}
 		o := Outcome{Policy: p}
-		if rapid.IntRange(0, 9).Draw(t, "fails") == 0 {
+		if rapid.IntRange(0, 19).Draw(t, "fails") == 0 {
 			o.Err = &EvaluationError{Cause: CausePolicyError, Message: "broken"}
 		}
 		for j := range rapid.IntRange(0, 3).Draw(t, "findings") {
@@ -58,18 +58,18 @@ func drawWorld(t *rapid.T) *world {
 			o.Findings = append(o.Findings, Finding{Rule: r, Path: rapid.SampledFrom([]string{"", "/resource/id"}).Draw(t, "path")})
 			names, digests = append(names, p.ID+"/"+r.ID), append(digests, r.Digest)
 		}
-		if rapid.Bool().Draw(t, "obliges") {
+		if rapid.IntRange(0, 3).Draw(t, "obliges") == 0 {
 			days, _ := authz.IntValue(rapid.Int64Range(1, 3).Draw(t, "days"))
 			params, _ := authz.ObjectValue(authz.Member{Name: "days", Value: days})
 			id := rapid.SampledFrom([]string{"retention", "notify"}).Draw(t, "obligation")
 			o.Obligations = append(o.Obligations, authz.Obligation{Policy: p.ID, Rule: "o", ID: id, Must: rapid.Bool().Draw(t, "must"), Params: params})
 		}
-		if rapid.IntRange(0, 3).Draw(t, "routes") == 0 {
+		if rapid.IntRange(0, 5).Draw(t, "routes") == 0 {
 			o.Routes = append(o.Routes, authz.Route{Policy: p.ID, Rule: "t", Pool: rapid.SampledFrom([]string{"a", "a", "a", "b"}).Draw(t, "pool")})
 		}
 		w.outcomes = append(w.outcomes, o)
 	}
-	for i := range rapid.IntRange(0, 4).Draw(t, "grants") {
+	for i := range rapid.IntRange(0, 6).Draw(t, "grants") {
 		if len(names) == 0 {
 			break
 		}
@@ -235,6 +235,50 @@ func TestSatisfiedReviewAndWaivedDenyStayInTheAnswerWithTheirObligations(t *test
 	}
 	if d := w.combineAt(outcomes, []*authz.Grant{g}, g.Validity.End); d.Effect != authz.Deny {
 		t.Errorf("effect %s at the grant's end, want DENY", d.Effect)
+	}
+}
+
+func TestGrantOpensOnlyWhatItNames(t *testing.T) {
+	grant := func(change func(*authz.Grant)) *authz.Grant {
+		g := &authz.Grant{ID: "grt-1", Tenant: "acme", Requests: []string{bundles.Digest{7}.String()},
+			Validity: authz.Validity{Start: testNow.Add(-time.Hour), End: testNow.Add(time.Hour)},
+			Waives:   []authz.RuleRef{{Rule: "platform/p/no", Digest: bundles.Digest{1}.String()}}}
+		change(g)
+		return g
+	}
+	for name, c := range map[string]struct {
+		waivable bool
+		grant    *authz.Grant
+		want     authz.Effect
+	}{
+		"a waivable DENY that it names": {true, grant(func(*authz.Grant) {}), authz.Allow},
+		"a DENY that is not waivable":   {false, grant(func(*authz.Grant) {}), authz.Deny},
+		"another rule digest":           {true, grant(func(g *authz.Grant) { g.Waives[0].Digest = bundles.Digest{2}.String() }), authz.Deny},
+		"another request":               {true, grant(func(g *authz.Grant) { g.Requests[0] = bundles.Digest{8}.String() }), authz.Deny},
+		"another tenant":                {true, grant(func(g *authz.Grant) { g.Tenant = "globex" }), authz.Deny},
+		"satisfying is not waiving":     {true, grant(func(g *authz.Grant) { g.Satisfies, g.Waives = g.Waives, nil }), authz.Deny},
+		"before its start":              {true, grant(func(g *authz.Grant) { g.Validity.Start = testNow.Add(1) }), authz.Deny},
+		"at its end":                    {true, grant(func(g *authz.Grant) { g.Validity.End = testNow }), authz.Deny},
+		"revoked":                       {true, grant(func(g *authz.Grant) { g.Ended = &testNow }), authz.Deny},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := &world{digest: bundles.Digest{7}}
+			p := &Policy{ID: "platform/p"}
+			outcomes := []Outcome{{Policy: p, Findings: []Finding{
+				{Rule: &Rule{ID: "no", Kind: KindDeny, Waivable: c.waivable, Digest: bundles.Digest{1}}}, {Rule: &Rule{ID: "yes", Kind: KindAllow}},
+			}}}
+			if got := w.combine(outcomes, []*authz.Grant{c.grant}).Effect; got != c.want {
+				t.Errorf("effect %s, want %s", got, c.want)
+			}
+		})
+	}
+}
+
+func TestPolicyOfAnUnnamedBusinessSystemClosesButDoesNotOpen(t *testing.T) {
+	w := &world{}
+	p := &Policy{ID: "platform/p", Scope: Scope{BusinessSystem: "tianshu"}}
+	if d := w.combine([]Outcome{{Policy: p, Findings: []Finding{{Rule: &Rule{ID: "yes", Kind: KindAllow}}}}}, nil); d.Allowed() {
+		t.Error("an ALLOW scoped to a business system opened a request that names none")
 	}
 }
 

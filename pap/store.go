@@ -13,8 +13,8 @@ import (
 var (
 	ErrNotFound = errors.New("not found")
 	ErrConflict = errors.New("already exists")
-	// ErrText refuses text that a database cannot hold: see [CheckText].
-	ErrText = errors.New("text must be valid UTF-8 without U+0000")
+	// ErrText refuses what a database cannot hold: see [CheckText], [CheckKeys].
+	ErrText = errors.New("text must be valid UTF-8 without U+0000, and keys short")
 )
 
 // Store keeps everything the server must not lose, except decision records on
@@ -43,8 +43,8 @@ type Store interface {
 // Tx is one transaction. Its methods take the context of Update or View.
 //
 // Lists hold at most limit entries, none if limit is below one. Text given to
-// any method must pass [CheckText], else the method fails with ErrText; audit
-// records are repaired instead. Times are kept in UTC to the microsecond, the
+// any method must pass [CheckText], and keys that are written [CheckKeys], else
+// the method fails with ErrText; audit records are repaired instead. Times are kept in UTC to the microsecond, the
 // rest cut off. ErrNotFound, ErrConflict and ErrText leave the transaction
 // usable; after any other error Update stores nothing, whatever fn returns.
 type Tx interface {

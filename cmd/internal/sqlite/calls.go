@@ -10,7 +10,7 @@ import (
 
 // UseGrant implements [pap.Tx].
 func (t *transaction) UseGrant(grant, useKey string, max int) (bool, error) {
-	if err := t.mayWrite(grant, useKey); err != nil {
+	if err := t.mayWrite(pap.CheckKeys(grant, useKey)); err != nil {
 		return false, err
 	}
 	var known, used int
@@ -59,7 +59,7 @@ func (t *transaction) Replay(caller, key string) (pap.Replay, error) {
 
 // PutReplay implements [pap.Tx].
 func (t *transaction) PutReplay(r pap.Replay) error {
-	if err := t.mayWrite(r.Caller, r.Key); err != nil {
+	if err := t.mayWrite(pap.CheckKeys(r.Caller, r.Key)); err != nil {
 		return err
 	}
 	stored, err := t.exec("INSERT INTO replays (caller, key, body_digest, status, response, at) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (caller, key) DO NOTHING",

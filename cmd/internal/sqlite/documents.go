@@ -32,7 +32,7 @@ func (t *transaction) Document(path string) (pap.Document, error) {
 
 // PutDocument implements [pap.Tx].
 func (t *transaction) PutDocument(d pap.Document) error {
-	if err := t.mayWrite(d.Path, d.Layer, d.Tenant, d.UpdatedBy); err != nil {
+	if err := t.mayWrite(pap.CheckKeys(d.Path), pap.CheckText(d.Layer, d.Tenant, d.UpdatedBy)); err != nil {
 		return err
 	}
 	stored, err := t.exec("INSERT INTO documents ("+documentColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (path, version) DO NOTHING",
@@ -89,7 +89,7 @@ func (t *transaction) DocumentVersions(path string, version int64, limit int) ([
 
 // MarkPublished implements [pap.Tx].
 func (t *transaction) MarkPublished(path string, version int64, release uint64) error {
-	if err := t.mayWrite(path); err != nil {
+	if err := t.mayWrite(pap.CheckText(path)); err != nil {
 		return err
 	}
 	found, err := t.exec("UPDATE documents SET draft = 0, release = ? WHERE path = ? AND version = ?", clamp(release), path, version)

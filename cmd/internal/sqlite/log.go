@@ -17,7 +17,7 @@ func scanRecord(row scanner) (pap.Record, error) {
 
 // Put implements [pap.Tx].
 func (t *transaction) Put(r pap.Record) (uint64, error) {
-	if err := t.mayWrite(string(r.Kind), r.Key, r.Tenant); err != nil {
+	if err := t.mayWrite(pap.CheckKeys(string(r.Kind), r.Key, r.Tenant)); err != nil {
 		return 0, err
 	}
 	var position uint64

@@ -42,7 +42,7 @@ func scanReleaseFile(row scanner) (pap.ReleaseFile, error) {
 
 // InsertRelease implements [pap.Tx].
 func (t *transaction) InsertRelease(r pap.Release) error {
-	if err := t.mayWrite(r.Author, r.Note); err != nil {
+	if err := t.mayWrite(pap.CheckText(r.Author, r.Note)); err != nil {
 		return err
 	}
 	if err := t.checkFiles(r.Files); err != nil {
@@ -71,7 +71,7 @@ func (t *transaction) InsertRelease(r pap.Release) error {
 func (t *transaction) checkFiles(files []pap.ReleaseFile) error {
 	seen := make(map[string]bool, len(files))
 	for _, f := range files {
-		if err := pap.CheckText(f.Path); err != nil {
+		if err := pap.CheckKeys(f.Path); err != nil {
 			return err
 		}
 		if seen[f.Path] {
@@ -123,7 +123,7 @@ func (t *transaction) PutBlob(digest bundles.Digest, data []byte) error {
 		return err
 	}
 	if bundles.Digest(sha256.Sum256(data)) != digest {
-		return fmt.Errorf("store blob: the data's digest is not %s", digest)
+		return t.fail(errors.New("the data has another digest"), "store blob %s", digest)
 	}
 	if _, err := t.exec("INSERT INTO blobs (digest, data) VALUES (?, ?) ON CONFLICT (digest) DO NOTHING", digest[:], notNull(data)); err != nil {
 		return t.fail(err, "store blob %s", digest)

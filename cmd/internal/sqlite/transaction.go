@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/xiezhi-project/xiezhi/pap"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
 
@@ -32,12 +31,17 @@ func (t *transaction) fail(err error, format string, args ...any) error {
 	return err
 }
 
-// mayWrite refuses views and text that cannot be stored.
-func (t *transaction) mayWrite(texts ...string) error {
+// mayWrite returns the first of the checks that failed; a view fails all.
+func (t *transaction) mayWrite(checks ...error) error {
 	if !t.writable {
 		return errReadOnly
 	}
-	return pap.CheckText(texts...)
+	for _, err := range checks {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (t *transaction) exec(query string, args ...any) (changed bool, err error) {

@@ -1,0 +1,66 @@
+package regoeval
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/xiezhi-project/xiezhi/pdp"
+)
+
+// faults collects what is wrong with a candidate.
+type faults struct {
+	list pdp.Faults
+}
+
+func (f *faults) add(file string, line int, format string, args ...any) {
+	f.list = append(f.list, pdp.Fault{File: file, Line: line, Message: fmt.Sprintf(format, args...)})
+}
+
+// at adds a fault of a policy at a place in some module, be it the policy's
+// own or a library's. The rule is empty where none is meant.
+func (f *faults) at(location *ast.Location, policy, rule, format string, args ...any) {
+	f.list = append(f.list, pdp.Fault{
+		File: location.File, Line: location.Row, Policy: policy, Rule: rule,
+		Message: fmt.Sprintf(format, args...),
+	})
+}
+
+// has reports whether a fault is known for this line, so that OPA's own error
+// about the same thing need not be shown.
+func (f *faults) has(location *ast.Location) bool {
+	return slices.ContainsFunc(f.list, func(known pdp.Fault) bool {
+		return known.File == location.File && known.Line == location.Row
+	})
+}
+
+// addErrors adds OPA's parse or compile errors.
+func (f *faults) addErrors(file string, err error) {
+	list, ok := err.(ast.Errors)
+	if !ok {
+		f.add(file, 0, "%v", err)
+		return
+	}
+	for _, e := range list {
+		switch {
+		case e.Location == nil:
+			f.add(file, 0, "%s", e.Message)
+		case !f.has(e.Location):
+			f.add(cmp.Or(e.Location.File, file), e.Location.Row, "%s", e.Message)
+		}
+	}
+}
+
+// err returns the faults in the order of their places, without repetitions,
+// or nil.
+func (f *faults) err() error {
+	if len(f.list) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(f.list, func(a, b pdp.Fault) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Policy, b.Policy), cmp.Compare(a.Message, b.Message))
+	})
+	return slices.Compact(f.list)
+}

@@ -1,0 +1,162 @@
+package regoeval
+
+import (
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/xiezhi-project/xiezhi/bundles"
+	"github.com/xiezhi-project/xiezhi/pdp"
+)
+
+// module is one *.rego file that parses and stands at a place of its own.
+type module struct {
+	file   string
+	id     string // "platform/network", "platform/lib/net": the file without its ending
+	layer  pdp.Layer
+	tenant string // of pdp.LayerTenant
+	lib    bool   // below platform/lib
+	test   bool   // *_test.rego
+	data   []byte
+	parsed *ast.Module // as parsed; compilers get copies
+
+	policy *pdp.Policy         // nil for a library
+	sets   []pdp.RuleKind      // which of the six sets it has
+	ids    map[position]string // the rule id of each body of these sets
+}
+
+// position finds a rule of a file again in any copy of its module.
+type position struct{ row, col int }
+
+func positionOf(location *ast.Location) position { return position{location.Row, location.Col} }
+
+// setNames are the sets in which a policy speaks, by [pdp.RuleKind].
+var setNames = [...]string{
+	pdp.KindDeny: pdp.KindDeny.String(), pdp.KindReview: pdp.KindReview.String(), pdp.KindAllow: pdp.KindAllow.String(),
+	pdp.KindObligation: pdp.KindObligation.String(), pdp.KindLimit: pdp.KindLimit.String(), pdp.KindRoute: pdp.KindRoute.String(),
+}
+
+// setOf tells which of the six sets a rule's name is.
+func setOf(rule *ast.Rule) (pdp.RuleKind, bool) {
+	ref := rule.Head.Ref()
+	name, ok := ref[0].Value.(ast.Var)
+	if !ok {
+		return 0, false
+	}
+	i := slices.Index(setNames[:], string(name))
+	return pdp.RuleKind(i), i >= 0
+}
+
+const (
+	extension     = ".rego"
+	testExtension = "_test.rego"
+)
+
+// parse reads the policies and libraries among the files, or only the tests.
+func parse(content *bundles.Content, caps *ast.Capabilities, tests bool, report *faults) []*module {
+	var modules []*module
+	for _, f := range content.Files() {
+		if !strings.HasSuffix(f.Path, extension) || strings.HasSuffix(f.Path, testExtension) != tests {
+			continue
+		}
+		m := &module{file: f.Path, data: f.Data, test: tests}
+		if why := m.place(); why != "" {
+			report.add(f.Path, 0, "%s", why)
+			continue
+		}
+		parsed, err := ast.ParseModuleWithOpts(f.Path, string(f.Data), ast.ParserOptions{
+			ProcessAnnotation: true, RegoVersion: ast.RegoV1, Capabilities: caps,
+		})
+		switch {
+		case err != nil:
+			report.addErrors(f.Path, err)
+			continue
+		case parsed == nil:
+			report.add(f.Path, 0, "the file holds no package")
+			continue
+		}
+		m.parsed = parsed
+		if m.checkPackage(report) {
+			findRefused(parsed, report)
+			modules = append(modules, m)
+		}
+	}
+	return modules
+}
+
+// place finds out whose module the file is, or says why it is nobody's.
+func (m *module) place() string {
+	m.id = strings.TrimSuffix(m.file, extension)
+	if m.test {
+		m.id = strings.TrimSuffix(m.file, testExtension)
+	}
+	layer, tenant, err := pdp.PolicyPlace(m.id)
+	if err != nil {
+		return "Rego stands in platform/, platform/lib/ or tenants/<tenant>/"
+	}
+	if layer == pdp.LayerSelf {
+		return "policies in self/ are written in Cedar"
+	}
+	m.layer, m.tenant = layer, tenant
+	name := strings.TrimPrefix(m.id, "platform/")
+	if layer == pdp.LayerTenant {
+		name = strings.TrimPrefix(m.id, "tenants/"+tenant+"/")
+	}
+	if rest, ok := strings.CutPrefix(name, "lib/"); ok && layer == pdp.LayerPlatform {
+		m.lib, name = true, rest
+	}
+	switch {
+	case strings.Contains(name, "/"):
+		return "Rego stands in platform/, platform/lib/ or tenants/<tenant>/ itself, not in folders below"
+	case !m.lib && (name == "tables" || name == "lib"):
+		return "the name is reserved: data." + strings.Join(m.path(), ".") + " holds something else"
+	case strings.ContainsFunc(name, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_' || r == '-')
+	}):
+		return "the file's name is the package's: want letters, digits, _ and -"
+	}
+	return ""
+}
+
+// path is the package path that the file's place asks for, without `data`.
+func (m *module) path() []string {
+	return append([]string{"xiezhi"}, strings.Split(m.id, "/")...)
+}
+
+// checkPackage holds the package to the file's place. A test may stand in a
+// package of its own, <name>_test, or in the one it tests.
+func (m *module) checkPackage(report *faults) bool {
+	want := packageRef(m.path())
+	got := m.parsed.Package.Path
+	if got.Equal(want) || m.test && got.Equal(packageRef(append(m.path()[:len(m.path())-1], path.Base(m.id)+"_test"))) {
+		return true
+	}
+	report.at(m.parsed.Package.Location, "", "", "the file's place asks for the package %s", packageText(want))
+	return false
+}
+
+func packageRef(steps []string) ast.Ref {
+	ref := ast.Ref{ast.DefaultRootDocument}
+	for _, s := range steps {
+		ref = append(ref, ast.StringTerm(s))
+	}
+	return ref
+}
+
+// packageText writes a package as its clause does, without `data`.
+func packageText(ref ast.Ref) string { return strings.TrimPrefix(ref.String(), "data.") }
+
+// bodies calls f for every body that decides anything: each rule and each
+// else of it, but no default rule.
+func bodies(parsed *ast.Module, f func(rule *ast.Rule, isElse bool)) {
+	for _, rule := range parsed.Rules {
+		if rule.Default {
+			continue
+		}
+		for r := rule; r != nil; r = r.Else {
+			f(r, r != rule)
+		}
+	}
+}

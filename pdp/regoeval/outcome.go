@@ -1,0 +1,219 @@
+package regoeval
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/topdown"
+
+	"github.com/xiezhi-project/xiezhi/pdp"
+	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
+)
+
+// entryError is an entry of one of the six sets that does not hold what the
+// format asks for.
+type entryError struct {
+	set  pdp.RuleKind
+	rule *pdp.Rule // nil where the entry does not say
+	err  error
+}
+
+func (e *entryError) Error() string { return fmt.Sprintf("%s: %v", setNames[e.set], e.err) }
+
+func (e *entryError) Unwrap() error { return e.err }
+
+// outcome reads the policy's sets out of a query's answer. Its errors are
+// [*entryError]s.
+func (e *entry) outcome(result topdown.QueryResult) (pdp.Outcome, error) {
+	out := pdp.Outcome{Policy: e.module.policy}
+	for i, kind := range e.module.sets {
+		set, ok := result[e.vars[i]].Value.(ast.Set)
+		if !ok {
+			return pdp.Outcome{}, &entryError{kind, nil, errors.New("not a set")}
+		}
+		for _, member := range set.Slice() { // in Rego's order
+			if err := e.add(&out, kind, member.Value); err != nil {
+				return pdp.Outcome{}, err
+			}
+		}
+	}
+	return out, nil
+}
+
+// add reads one entry.
+func (e *entry) add(out *pdp.Outcome, kind pdp.RuleKind, v ast.Value) error {
+	object, ok := v.(ast.Object)
+	if !ok {
+		return &entryError{kind, nil, fmt.Errorf("want an object, not %v", v)}
+	}
+	r := reader{known: setMembers[kind]}
+	object.Foreach(func(key, value *ast.Term) { r.member(key.Value, value.Value) })
+	rule := e.rules[r.rule]
+	switch {
+	case rule == nil:
+		return &entryError{kind, nil, fmt.Errorf("the rule %q is not declared", r.rule)}
+	case kind <= pdp.KindAllow && rule.Kind != kind:
+		r.fail("the rule is declared in %s", setNames[rule.Kind])
+	}
+	id := e.module.policy.ID
+	switch kind {
+	case pdp.KindObligation:
+		r.require("id", r.id)
+		out.Obligations = append(out.Obligations, authz.Obligation{Policy: id, Rule: rule.ID, ID: r.id, Must: !r.optional, Params: r.params()})
+	case pdp.KindLimit:
+		r.require("key", r.limit.Key)
+		r.limit.Policy, r.limit.Rule = id, rule.ID
+		if r.limit == (authz.Limit{Policy: id, Rule: rule.ID, Key: r.limit.Key}) {
+			r.fail("a limit states rate, burst, quota or cost")
+		}
+		out.Limits = append(out.Limits, r.limit)
+	case pdp.KindRoute:
+		r.require("pool", r.route.Pool)
+		r.route.Policy, r.route.Rule = id, rule.ID
+		out.Routes = append(out.Routes, r.route)
+	default:
+		if r.path != "" && !strings.HasPrefix(r.path, "/") {
+			r.fail("path: want a JSON pointer, not %q", r.path)
+		}
+		out.Findings = append(out.Findings, pdp.Finding{Rule: rule, Path: r.path, Args: r.object})
+	}
+	if r.err != nil {
+		return &entryError{kind, rule, r.err}
+	}
+	return nil
+}
+
+// reader reads the members of one entry and keeps the first thing that is
+// wrong with it.
+type reader struct {
+	known          map[string]member
+	rule, path, id string
+	optional       bool        // must is false
+	object         authz.Value // args or params
+	limit          authz.Limit
+	route          authz.Route
+	err            error
+}
+
+func (r *reader) fail(format string, args ...any) {
+	r.err = cmp.Or(r.err, fmt.Errorf(format, args...))
+}
+
+func (r *reader) require(name, value string) {
+	if value == "" {
+		r.fail("%s: required and not empty", name)
+	}
+}
+
+// params returns the obligation's parameters, an object also when none are
+// given.
+func (r *reader) params() authz.Value {
+	if r.object.Kind() == authz.KindObject {
+		return r.object
+	}
+	empty, _ := authz.ObjectValue() // cannot repeat a name
+	return empty
+}
+
+func (r *reader) member(key, v ast.Value) {
+	name, _ := key.(ast.String)
+	if _, ok := r.known[string(name)]; !ok {
+		r.fail("no member %v is known here", key)
+		return
+	}
+	switch name {
+	case "rule":
+		r.text(&r.rule, name, v)
+	case "path":
+		r.text(&r.path, name, v)
+	case "id":
+		r.text(&r.id, name, v)
+	case "key":
+		r.text(&r.limit.Key, name, v)
+	case "pool":
+		r.text(&r.route.Pool, name, v)
+	case "standby":
+		r.text(&r.route.Standby, name, v)
+	case "must":
+		must, ok := v.(ast.Boolean)
+		if !ok {
+			r.fail("must: want true or false, not %v", v)
+		}
+		r.optional = !bool(must)
+	case "args", "params":
+		object, err := valueOf(v)
+		if err == nil && object.Kind() != authz.KindObject {
+			err = fmt.Errorf("want an object, not %v", v)
+		}
+		if err != nil {
+			r.fail("%s: %w", string(name), err)
+		}
+		r.object = object
+	case "rate":
+		n, ok := v.(ast.Number)
+		rate, fits := n.Float64()
+		if !ok || !fits || !(rate > 0) || math.IsInf(rate, 0) {
+			r.fail("rate: want a number above 0, not %v", v)
+		}
+		r.limit.Rate = rate
+	case "burst":
+		r.count(&r.limit.Burst, name, v, 1)
+	case "cost":
+		r.count(&r.limit.Cost, name, v, 1)
+	case "window":
+		r.text(&r.limit.Window, name, v)
+		if d, err := time.ParseDuration(r.limit.Window); err != nil || d <= 0 {
+			r.fail("window: want a duration such as 1m, not %v", v)
+		}
+	case "quota":
+		r.quota(v)
+	}
+}
+
+func (r *reader) text(to *string, name ast.String, v ast.Value) {
+	s, ok := v.(ast.String)
+	if !ok {
+		r.fail("%s: want a string, not %v", string(name), v)
+	}
+	*to = string(s)
+}
+
+// count reads an integer that is at least least.
+func (r *reader) count(to *int64, name ast.String, v ast.Value, least int64) {
+	value, err := valueOf(v)
+	if err != nil || value.Kind() != authz.KindInt || value.Int() < least {
+		r.fail("%s: want an integer from %d, not %v", string(name), least, v)
+	}
+	*to = value.Int()
+}
+
+// resets are the periods of a quota.
+var resets = map[string]bool{"hour": true, "day": true, "month": true}
+
+func (r *reader) quota(v ast.Value) {
+	object, ok := v.(ast.Object)
+	if !ok {
+		r.fail("quota: want an object, not %v", v)
+		return
+	}
+	q := authz.Quota{Max: -1}
+	object.Foreach(func(key, value *ast.Term) {
+		switch name, _ := key.Value.(ast.String); name {
+		case "max":
+			r.count(&q.Max, "quota.max", value.Value, 0)
+		case "reset":
+			r.text(&q.Reset, "quota.reset", value.Value)
+		default:
+			r.fail("quota: no member %v is known here", key)
+		}
+	})
+	if q.Max < 0 || !resets[q.Reset] {
+		r.fail("quota: want max, and reset as hour, day or month, not %v", v)
+	}
+	r.limit.Quota = &q
+}

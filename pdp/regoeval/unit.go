@@ -1,0 +1,95 @@
+package regoeval
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"hash"
+	"weak"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+)
+
+// unit is the modules that can take part in one tenant's decisions, compiled
+// together: the platform's and the tenant's own. Tenants without Rego share
+// the platform's unit.
+type unit struct {
+	compiler *ast.Compiler
+	byFile   map[string]*module
+}
+
+// compileUnit compiles copies of the modules, since OPA rewrites what it
+// compiles. A unit of the same texts that is still in use is used again: a
+// release that changes one tenant compiles that tenant.
+func (c *Compiler) compileUnit(modules []*module) (*unit, error) {
+	key := textKey(modules)
+	c.mu.Lock()
+	known := c.units[key].Value()
+	c.mu.Unlock()
+	if known != nil {
+		return &unit{known, byFile(modules)}, nil
+	}
+	copies := make(map[string]*ast.Module, len(modules))
+	for _, m := range modules {
+		copies[m.file] = m.parsed.Copy()
+	}
+	compiler := ast.NewCompiler().WithCapabilities(c.capabilities).WithDefaultRegoVersion(ast.RegoV1).SetErrorLimit(0)
+	if compiler.Compile(copies); compiler.Failed() {
+		return nil, compiler.Errors
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for k, p := range c.units {
+		if p.Value() == nil {
+			delete(c.units, k)
+		}
+	}
+	c.units[key] = weak.Make(compiler)
+	return &unit{compiler, byFile(modules)}, nil
+}
+
+func byFile(modules []*module) map[string]*module {
+	files := make(map[string]*module, len(modules))
+	for _, m := range modules {
+		files[m.file] = m
+	}
+	return files
+}
+
+// textKey is a digest of the modules' places and texts; they come sorted.
+func textKey(modules []*module) (key [sha256.Size]byte) {
+	h := sha256.New()
+	for _, m := range modules {
+		hashPart(h, []byte(m.file))
+		hashPart(h, m.data)
+	}
+	h.Sum(key[:0])
+	return key
+}
+
+// hashPart adds one part and its length, so that parts cannot run together.
+func hashPart(h hash.Hash, part []byte) {
+	var n [8]byte
+	binary.BigEndian.PutUint64(n[:], uint64(len(part)))
+	h.Write(n[:])
+	h.Write(part)
+}
+
+// reach returns every rule that the module's own rules can lead to, themselves
+// included, by OPA's dependency graph (which follows computed references to
+// all that they may mean).
+func (u *unit) reach(m *module) map[*ast.Rule]bool {
+	reached := map[*ast.Rule]bool{}
+	var visit func(rule *ast.Rule)
+	visit = func(rule *ast.Rule) {
+		for r := rule; r != nil && !reached[r]; r = r.Else {
+			reached[r] = true
+			for next := range u.compiler.Graph.Dependencies(r) {
+				visit(next.(*ast.Rule))
+			}
+		}
+	}
+	for _, rule := range u.compiler.Modules[m.file].Rules {
+		visit(rule)
+	}
+	return reached
+}

@@ -167,6 +167,8 @@ func TestAFaultyDocumentSaysWhere(t *testing.T) {
 		{"a path outside the request", "platform/a.policy.yaml", "id: a\nrules:\n  - {effect: DENY, condition: 'true', path: /password}\n", 3, "want a JSON pointer into the request"},
 		{"a severity nobody knows", "platform/a.policy.yaml", "id: a\nrules:\n  - {effect: DENY, condition: 'true', severity: huge}\n", 3, "want low, medium, high, critical"},
 		{"a placeholder that leads nowhere", "platform/a.policy.yaml", "id: a\nrules:\n  - {effect: DENY, condition: 'true', message: {en: 'Port {port}'}}\n", 3, "placeholder {port}"},
+		{"a placeholder beyond a name", "platform/a.policy.yaml", "id: a\nrules:\n  - {effect: DENY, condition: 'true', message: {en: '{action}'}}\n", 3, "placeholder {action}"},
+		{"a placeholder with a slash", "platform/a.policy.yaml", "id: a\nrules:\n  - {effect: DENY, condition: 'true', message: {en: '{resource.properties.a/b}'}}\n", 3, "placeholder {resource.properties.a/b}"},
 		{"a placeholder for everything", "platform/a.policy.yaml", "id: a\nrules:\n  - {effect: DENY, condition: 'true', message: {zh: '{context}'}}\n", 3, "context is used as a whole"},
 		{"an obligation without id", "platform/a.policy.yaml", "id: a\nrules:\n  - condition: 'true'\n    obligations:\n      - {must: true}\n", 5, `"id" is required`},
 		{"params that are a list", "platform/a.policy.yaml", "id: a\nrules:\n  - condition: 'true'\n    obligations:\n      - {id: x, params: []}\n", 5, "params: want an object"},

@@ -196,14 +196,21 @@ func messageReads(t pdp.Text) ([]string, error) {
 	return reads, nil
 }
 
-// placed reports whether a path can lead to a member of a request.
+// placed reports whether a path can lead to a member of a request. The core,
+// which fills messages, joins the steps to a JSON pointer without escaping.
 func placed(steps []string) bool {
-	switch steps[0] {
-	case "tenant":
-		return len(steps) == 1
+	if slices.Contains(steps, "") || strings.ContainsAny(strings.Join(steps, ""), "/~") {
+		return false
+	}
+	if len(steps) == 1 {
+		return steps[0] == "tenant"
+	}
+	switch second := steps[1]; steps[0] {
+	case "subject", "resource":
+		return second == "properties" && len(steps) > 2 || (second == "type" || second == "id") && len(steps) == 2
 	case "action":
-		return len(steps) == 2 && steps[1] == "name" || len(steps) > 2 && steps[1] == "properties"
+		return second == "properties" && len(steps) > 2 || second == "name" && len(steps) == 2
 	default:
-		return steps[0] == "subject" || steps[0] == "resource" || steps[0] == "context"
+		return steps[0] == "context"
 	}
 }

@@ -1,0 +1,119 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// inProcess compares deciding from a Go value with OPA's prepared query, asked
+// the same joint query on the same Rego. Xiezhi's time includes converting the
+// maps, matching policies, asking the directory and combining the findings;
+// OPA's includes converting the maps. Neither writes a log.
+func (b *bench) inProcess(ctx context.Context) error {
+	ours, err := newEngine(ctx, b.content)
+	if err != nil {
+		return err
+	}
+	asked, of := questions(ours.release.Policies(), b.inputs)
+	theirs, err := newOPA(ctx, b.content, asked)
+	if err != nil {
+		return err
+	}
+	if err := agree(ctx, ours, theirs, of, b.inputs); err != nil {
+		return err
+	}
+	c, err := contest(ctx, "decide in-process", b.rounds, b.roundTime, [2]side{
+		{"xiezhi", func(d time.Duration) (sample, error) {
+			return passes(d, len(b.inputs), func() error {
+				for i := range b.inputs {
+					if _, err := ours.decideMaps(ctx, b.inputs[i].ours); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		}},
+		{"opa prepared query", func(d time.Duration) (sample, error) {
+			return passes(d, len(b.inputs), func() error {
+				for i := range b.inputs {
+					if _, err := theirs.ask(ctx, of[i], b.inputs[i].peers); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		}},
+	})
+	if err != nil {
+		return err
+	}
+	b.compared(c, atMost(1.15, c))
+	return nil
+}
+
+// agree makes sure that both sides do the same work: on every input both find
+// the same.
+func agree(ctx context.Context, ours *engine, theirs *opa, of []int, inputs []input) error {
+	for i := range inputs {
+		d, err := ours.decideMaps(ctx, inputs[i].ours)
+		if err != nil {
+			return fmt.Errorf("input %d: xiezhi: %w", i, err)
+		}
+		found, err := findingsOf(&d)
+		if err != nil {
+			return fmt.Errorf("input %d: xiezhi: %w", i, err)
+		}
+		answer, err := theirs.ask(ctx, of[i], inputs[i].peers)
+		if err != nil {
+			return fmt.Errorf("input %d: opa: %w", i, err)
+		}
+		wanted, err := findingsOfPeer(answer)
+		if err != nil {
+			return fmt.Errorf("input %d: opa: %w", i, err)
+		}
+		if !slices.Equal(found, wanted) {
+			return fmt.Errorf("input %d: xiezhi and opa disagree\nxiezhi: %v\nopa:    %v\ninput:  %v", i, found, wanted, inputs[i].peers)
+		}
+	}
+	return nil
+}
+
+// cedar compares deciding with many Cedar policies loaded, of which about ten
+// can apply to any request, with having only those ten loaded: once as
+// statements that their scope clauses tell apart, once as files that their
+// declared scopes do.
+func (b *bench) cedar(ctx context.Context) error {
+	for _, form := range cedarForms() {
+		var sides [2]side
+		for i, others := range []int{9_990, 0} {
+			content, err := form.build(others)
+			if err != nil {
+				return err
+			}
+			e, err := newEngine(ctx, content)
+			if err != nil {
+				return err
+			}
+			sides[i] = side{fmt.Sprintf("%d loaded", others+10), func(d time.Duration) (sample, error) {
+				return passes(d, len(b.inputs), func() error {
+					for i := range b.inputs {
+						if _, err := e.decideMaps(ctx, b.inputs[i].ours); err != nil {
+							return err
+						}
+					}
+					return nil
+				})
+			}}
+		}
+		c, err := contest(ctx, "cedar, 10 of 10,000 "+form.name+" apply", b.rounds, b.roundTime, sides)
+		if err != nil {
+			return err
+		}
+		b.compared(c, atMost(2, c))
+	}
+	return nil
+}

@@ -1,0 +1,141 @@
+//go:build unix
+
+// Bench compares Xiezhi with its peers on the same generated inputs in the
+// same run, prints a table, writes results.json, and exits with 1 where a gate
+// is missed:
+//
+//	make bench
+//	make bench ARGS='-only in-process,cedar -rounds 9'
+//
+// The two sides of a comparison work in turns; what counts is the median of
+// the ratios of the rounds, since ratios hold on another machine and times do
+// not. Before the clock starts, both sides must find the same on every input.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/xiezhi-project/xiezhi/bundles"
+)
+
+// errMissed means that everything ran and a gate was missed.
+var errMissed = errors.New("a gate was missed")
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:])
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// bench is one run.
+type bench struct {
+	rounds    int
+	roundTime time.Duration
+	bin       string // folder of the built programs
+	content   *bundles.Content
+	inputs    []input
+	results   results
+}
+
+// part is a comparison that can be asked for by name.
+type part struct {
+	name string
+	run  func(*bench, context.Context) error
+}
+
+var parts = []part{
+	{"in-process", (*bench).inProcess},
+	{"http", (*bench).overHTTP},
+	{"cedar", (*bench).cedar},
+}
+
+func run(ctx context.Context, args []string) error {
+	var b bench
+	flags := flag.NewFlagSet("bench", flag.ExitOnError)
+	policies := flags.String("policies", "policies", "the policy repository to decide with")
+	only := flags.String("only", "", "comparisons to run, separated by commas: in-process, http, cedar (default all)")
+	out := flags.String("out", "results.json", "the file for the results")
+	flags.IntVar(&b.rounds, "rounds", 7, "rounds that count, at least 5")
+	flags.DurationVar(&b.roundTime, "round", 2*time.Second, "time of each side in each round")
+	flags.StringVar(&b.bin, "bin", "bin", "the folder of the built programs xiezhi and opa")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if b.rounds < 5 {
+		return errors.New("-rounds: a median of fewer than 5 rounds says little")
+	}
+	chosen, err := choose(*only)
+	if err != nil {
+		return err
+	}
+	if b.content, err = regoRelease(os.DirFS(*policies)); err != nil {
+		return fmt.Errorf("read %s: %w", *policies, err)
+	}
+	if b.inputs, err = generate(inputCount); err != nil {
+		return err
+	}
+	b.results = results{
+		Time: time.Now().UTC().Format(time.RFC3339), Version: version(ctx), Go: runtime.Version(),
+		Platform: runtime.GOOS + "/" + runtime.GOARCH, CPUs: runtime.NumCPU(),
+		Inputs: len(b.inputs), Seed: inputSeed, Rounds: b.rounds, RoundTime: b.roundTime.String(),
+	}
+	for _, p := range chosen {
+		fmt.Fprintf(os.Stderr, "bench: %s\n", p.name)
+		if err := p.run(&b, ctx); err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
+	}
+	b.results.Passed = !slices.ContainsFunc(b.results.Gates, func(g gate) bool { return !g.Passed })
+	if err := errors.Join(b.results.print(os.Stdout), b.results.write(*out)); err != nil {
+		return err
+	}
+	if !b.results.Passed {
+		return errMissed
+	}
+	return nil
+}
+
+func choose(only string) ([]part, error) {
+	if only == "" {
+		return parts, nil
+	}
+	var chosen []part
+	for name := range strings.SplitSeq(only, ",") {
+		i := slices.IndexFunc(parts, func(p part) bool { return p.name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("-only %q: want in-process, http or cedar", name)
+		}
+		chosen = append(chosen, parts[i])
+	}
+	return chosen, nil
+}
+
+// compared notes a comparison and the gates that it has to pass.
+func (b *bench) compared(c comparison, gates ...gate) {
+	b.results.Comparisons = append(b.results.Comparisons, c)
+	b.results.Gates = append(b.results.Gates, gates...)
+}
+
+// version names the commit, where git knows it.
+func version(ctx context.Context) string {
+	out, err := exec.CommandContext(ctx, "git", "describe", "--tags", "--always", "--dirty").Output()
+	if err != nil {
+		return "unknown"
+	}
+	return strings.TrimSpace(string(out))
+}

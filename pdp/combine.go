@@ -125,25 +125,15 @@ func (c *combination) unplaced(p *Policy) bool {
 }
 
 func (c *combination) reason(p *Policy, f Finding) authz.Reason {
+	effect, _ := f.Rule.Kind.Effect() // findings are of the three kinds that have one
 	return authz.Reason{
 		Policy:    p.ID,
 		Rule:      f.Rule.ID,
-		Effect:    effectOf(f.Rule.Kind),
+		Effect:    effect,
 		Message:   fillText(f.Rule.Message.EN, f.Args, c.in.Value),
 		MessageZH: fillText(f.Rule.Message.ZH, f.Args, c.in.Value),
 		Path:      f.Path,
 		Severity:  f.Rule.Severity,
-	}
-}
-
-func effectOf(k RuleKind) authz.Effect {
-	switch k {
-	case KindAllow:
-		return authz.Allow
-	case KindReview:
-		return authz.Review
-	default:
-		return authz.Deny
 	}
 }
 

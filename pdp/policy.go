@@ -50,6 +50,19 @@ func (k RuleKind) String() string {
 	return [...]string{"deny", "review", "allow", "obligations", "limits", "route"}[k]
 }
 
+// Effect returns the effect of a rule that finds, and whether the rule does:
+// rules that oblige, limit or route have none.
+func (k RuleKind) Effect() (effect authz.Effect, finds bool) {
+	switch k {
+	case KindAllow:
+		return authz.Allow, true
+	case KindReview:
+		return authz.Review, true
+	default:
+		return authz.Deny, k == KindDeny
+	}
+}
+
 // Rule is one declared id in a policy.
 type Rule struct {
 	ID          string

@@ -136,14 +136,19 @@ func (g *Guard) request(c Caller, right, tenant string) authz.Request {
 	return SelfRequest(c, roles, right, tenant)
 }
 
+// RightOnBehalf is the right to ask for a subject that is not the caller.
+const RightOnBehalf = "decide.on_behalf"
+
 // SelfRequest builds the question for given roles.
 func SelfRequest(c Caller, roles []string, right, tenant string) authz.Request {
 	properties, _ := authz.ObjectValue( // the names differ
 		authz.Member{Name: "roles", Value: authz.Strings(roles...)},
 		authz.Member{Name: "platform", Value: authz.BoolValue(c.Tenant == "")},
-		authz.Member{Name: "tenant", Value: authz.StringValue(homeName(c.Tenant))},
 	)
-	context, _ := authz.ObjectValue(authz.Member{Name: "token_rights", Value: authz.Strings(c.Rights...)})
+	context, _ := authz.ObjectValue(
+		authz.Member{Name: "token_rights", Value: authz.Strings(c.Rights...)},
+		authz.Member{Name: "self", Value: authz.BoolValue(right != RightOnBehalf)},
+	)
 	return authz.Request{
 		Tenant:   tenant,
 		Subject:  authz.Entity{Type: "xiezhi.caller", ID: c.Name(), Properties: properties},
@@ -151,13 +156,6 @@ func SelfRequest(c Caller, roles []string, right, tenant string) authz.Request {
 		Resource: authz.Entity{Type: "xiezhi.tenant", ID: tenant},
 		Context:  context,
 	}
-}
-
-func homeName(tenant string) string {
-	if tenant == "" {
-		return pap.Platform
-	}
-	return tenant
 }
 
 // Actor is the caller as pap knows it.

@@ -159,6 +159,21 @@ func TestCheckerSeesEveryBreachOfTheTable(t *testing.T) {
 			func(all map[string]*pkg) { all["pdp"].tests.own = []string{"pap"} },
 			"tests of pdp import pap: these two floors never",
 		},
+		"tests that reach up": {
+			func(all map[string]*pkg) {
+				all["pep-sdk/authz"].tests.own = []string{"tests/suite"}
+				all["pdp"].tests.own = []string{"cmd/tool"}
+			},
+			"tests of pdp import cmd/tool: it stands above",
+		},
+		"tests that reach down past their row": {
+			func(all map[string]*pkg) { all["cmd/tool"].tests.own = []string{"pep-sdk/authz"} },
+			"",
+		},
+		"a suite that uses what all tests may": {
+			func(all map[string]*pkg) { all["tests/suite"].code.outside = []string{"example.org/quick"} },
+			"",
+		},
 		"the SDK importing the server": {
 			func(all map[string]*pkg) { all["pep-sdk/authz"].code.own = []string{"pdp"} },
 			"pep-sdk/authz imports pdp: the SDK never",
@@ -241,6 +256,7 @@ func TestTableThatContradictsItselfIsRefused(t *testing.T) {
 		"a row of no package":  {head + "| pdp | | |\n", "want one package"},
 		"a package twice":      {head + "| `pdp` | | |\n| `pdp` | | |\n", "two rows speak of pdp"},
 		"an import that rises": {head + "| `pdp` | | |\n| `authz` | `pdp` | |\n", "imports point down"},
+		"a pattern that rises": {head + "| `pdp/eval` | | |\n| `authz` | `pdp/...` | |\n", "imports point down"},
 		"a library twice":      {head + "| `pdp` | | `example.org/a` |\n| `pap` | | `example.org/a` |\n", "both know example.org/a"},
 	}
 	for name, tt := range tests {

@@ -56,17 +56,12 @@ func checkImports(t table, packages []pkg) []string {
 		for _, to := range p.code.outside {
 			if p.path == vocabulary {
 				fault("%s imports %s: the vocabulary uses the standard library only", p.path, to)
-			} else if !t.mayUse(r, to) {
+			} else if !t.mayUse(r, to) && !(isTest(p.path) && t.lends(to)) {
 				fault("%s imports %s: its row in ARCHITECTURE.md does not name that library; one package knows each outside library", p.path, to)
 			}
 		}
-		// Tests may also import the suites under tests/, what lies within their
-		// own floor, and the libraries that serve tests.
 		for _, to := range p.tests.own {
-			if isTest(to) || floor(to) == floor(p.path) {
-				continue
-			}
-			if why := t.forbids(r, p.path, to); why != "" {
+			if why := t.forbidsTests(p.path, to); why != "" {
 				fault("tests of %s import %s: %s", p.path, to, why)
 			}
 		}
@@ -82,13 +77,36 @@ func checkImports(t table, packages []pkg) []string {
 // forbids says why a package of row r may not import another of ours; empty:
 // it may.
 func (t table) forbids(r row, from, to string) string {
+	switch why := estranged(from, to); {
+	case why != "":
+		return why
+	case !slices.ContainsFunc(r.own, func(pattern string) bool { return matches(pattern, to) }):
+		return "its row in ARCHITECTURE.md does not allow that"
+	}
+	return ""
+}
+
+// forbidsTests says why the tests of a package may not import another of ours.
+// Beside what stands below them they may import the suites under tests/ and
+// what lies on their own floor.
+func (t table) forbidsTests(from, to string) string {
+	if why := estranged(from, to); why != "" {
+		return why
+	}
+	if isTest(to) || floor(to) == floor(from) || t.depth(to) > t.depth(from) {
+		return ""
+	}
+	return "it stands above them in ARCHITECTURE.md"
+}
+
+// estranged says why two packages never import each other, whatever the table
+// says.
+func estranged(from, to string) string {
 	switch {
 	case floor(from) != floor(to) && slices.Contains(strangers, floor(from)) && slices.Contains(strangers, floor(to)):
 		return "these two floors never import each other; they meet in authz, bundles or a port"
 	case floor(from) == "pep-sdk" && floor(to) != "pep-sdk":
 		return "the SDK never imports the server"
-	case !slices.ContainsFunc(r.own, func(pattern string) bool { return matches(pattern, to) }):
-		return "its row in ARCHITECTURE.md does not allow that"
 	}
 	return ""
 }

@@ -81,7 +81,8 @@ func (t table) validate() error {
 			if above.packages == r.packages {
 				return fmt.Errorf("two rows speak of %s", r.packages)
 			}
-			if slices.Contains(r.own, above.packages) {
+			rises := func(pattern string) bool { return matches(pattern, strings.TrimSuffix(above.packages, "/...")) }
+			if slices.ContainsFunc(r.own, rises) {
 				return fmt.Errorf("%s stands below %s and may not import it: imports point down", r.packages, above.packages)
 			}
 		}
@@ -107,6 +108,12 @@ func (t table) rowOf(pkg string) (row, bool) {
 		}
 	}
 	return best, best.packages != ""
+}
+
+// depth is the place of a package's row, counted from the top.
+func (t table) depth(pkg string) int {
+	own, _ := t.rowOf(pkg)
+	return slices.IndexFunc(t, func(r row) bool { return r.packages == own.packages })
 }
 
 // mayUse reports whether the row, or the shared one, names the library that an

@@ -1,0 +1,102 @@
+package serve
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/xiezhi-project/xiezhi/bundles"
+	"github.com/xiezhi-project/xiezhi/cmd/internal/access"
+	"github.com/xiezhi-project/xiezhi/cmd/internal/engine"
+	"github.com/xiezhi-project/xiezhi/cmd/internal/httpd"
+	"github.com/xiezhi-project/xiezhi/pap"
+	"github.com/xiezhi-project/xiezhi/pdp"
+	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
+)
+
+// policies is the engine, with the release that last passed the gate at hand:
+// a node that publishes does not compile twice.
+type policies struct {
+	*engine.Engine
+	gated atomic.Pointer[pdp.Release]
+}
+
+func (p *policies) compile(ctx context.Context, content *bundles.Content) (*pdp.Release, error) {
+	if r := p.gated.Load(); r != nil && r.Content.Digest() == content.Digest() {
+		return r, nil
+	}
+	return p.Compile(ctx, content)
+}
+
+// candidate compiles documents on top of a snapshot, for a trial.
+func (p *policies) candidate(ctx context.Context, base *pdp.Snapshot, documents []httpd.Document) (*pdp.Snapshot, error) {
+	changes := make([]bundles.Change, len(documents))
+	for i, d := range documents {
+		changes[i] = bundles.Change{Path: d.Path, Data: []byte(d.Content)}
+	}
+	content, err := base.Release.Content.Apply(changes)
+	if err != nil {
+		return nil, err
+	}
+	release, err := p.Compile(ctx, content)
+	if err != nil {
+		return nil, err
+	}
+	trial := *base
+	trial.Release = release.Numbered(base.Release.Number)
+	return &trial, nil
+}
+
+// gate lets a candidate pass that compiles, whose test cases hold, and under
+// which an administrator remains.
+type gate struct {
+	policies *policies
+	guard    *access.Guard
+}
+
+func (g gate) Check(ctx context.Context, content *bundles.Content) (pap.Candidate, error) {
+	release, err := g.policies.Gate(ctx, content)
+	if err != nil {
+		return nil, err
+	}
+	snapshot := &pdp.Snapshot{Release: release, Dynamic: &pdp.Dynamic{}}
+	if err := g.guard.KeepsAdministrator(ctx, snapshot); err != nil {
+		return nil, err
+	}
+	g.policies.gated.Store(release)
+	return candidate{snapshot}, nil
+}
+
+// candidate is a snapshot as pap sees it.
+type candidate struct {
+	snapshot *pdp.Snapshot
+}
+
+func (c candidate) Rule(name string) (pap.RuleInfo, bool) {
+	rule, ok := c.snapshot.Release.Rule(name)
+	if !ok {
+		return pap.RuleInfo{}, false
+	}
+	info := pap.RuleInfo{Digest: rule.Digest.String(), Waivable: rule.Waivable}
+	_, info.Tenant, _ = pdp.PolicyPlace(name) // names of compiled rules parse
+	info.Effect, info.Finding = rule.Kind.Effect()
+	return info, true
+}
+
+func (c candidate) RequestDigest(req authz.Request) (string, error) {
+	digest, err := c.snapshot.RequestDigest(req, time.Now())
+	return digest.String(), err
+}
+
+// useCounter counts uses of grants in the store.
+type useCounter struct {
+	pap *pap.Service
+}
+
+func (u *useCounter) CountUses(ctx context.Context, grants []*authz.Grant, caller pdp.Caller, decisionID string) ([]string, error) {
+	key := decisionID
+	if caller.IdempotencyKey != "" {
+		key = caller.Name + " " + caller.IdempotencyKey
+	}
+	return u.pap.CountUses(ctx, grants, key)
+}

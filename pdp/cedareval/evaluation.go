@@ -1,0 +1,237 @@
+package cedareval
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/cedar-policy/cedar-go/types"
+
+	"github.com/xiezhi-project/xiezhi/pdp"
+	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
+)
+
+// evaluation is one request on its way through the program.
+type evaluation struct {
+	ctx      context.Context
+	program  *program
+	in       *pdp.Input
+	outcomes []pdp.Outcome // one per policy that is asked
+	hits     []int         // nil: coverage is not asked for
+	parties  parties
+	noRoles  bool // the roles property is not a list of strings
+	*scratch
+}
+
+func (e *evaluation) run() {
+	if e.ctx.Err() != nil {
+		e.failAll(pdp.CauseBudgetSpent, "the time for this decision was over before the policy was asked")
+		return
+	}
+	if err := e.identify(); err != nil {
+		e.failAll(pdp.CauseUnsupportedValue, err.Error())
+		return
+	}
+	e.enlist()
+	for _, d := range e.program.domains {
+		if slices.ContainsFunc(e.units, func(u *unit) bool { return u.domain == d }) {
+			e.ask(d)
+		}
+	}
+}
+
+// identify maps the request's names to Cedar's.
+func (e *evaluation) identify() error {
+	req := e.in.Request
+	principal, err := entityType("subject", req.Subject.Type)
+	if err != nil {
+		return err
+	}
+	if principal == roleType {
+		// It would be in the role of its own name: in is reflexive.
+		return fmt.Errorf("subject type %q is reserved: roles are what subjects have", roleType)
+	}
+	resource, err := entityType("resource", req.Resource.Type)
+	if err != nil {
+		return err
+	}
+	for _, name := range []string{tenantMember, nowMember} {
+		if _, supplied := req.Context.Get(name); supplied {
+			return fmt.Errorf("context member %q is reserved: the server says what it is", name)
+		}
+	}
+	e.parties = parties{
+		principal: party{uid: types.NewEntityUID(principal, types.String(req.Subject.ID))},
+		action:    party{uid: types.NewEntityUID(actionType, types.String(req.Action.Name))},
+		resource:  party{uid: types.NewEntityUID(resource, types.String(req.Resource.ID))},
+	}
+	e.roles(req.Subject.Properties)
+	return nil
+}
+
+// entityType turns ecs.instance into ecs::instance.
+func entityType(of, name string) (types.EntityType, error) {
+	t, err := types.NewEntityType(strings.ReplaceAll(name, ".", "::"))
+	if err != nil || strings.Contains(name, ":") { // a colon of its own would make two names one
+		return "", fmt.Errorf("%s type %q has no Cedar form: want identifiers between dots, none of them a reserved word", of, name)
+	}
+	if t == actionType || strings.HasSuffix(string(t), "::"+string(actionType)) {
+		return "", fmt.Errorf("%s type %q is reserved for actions", of, name)
+	}
+	return t, nil
+}
+
+// roles makes the subject's roles its parents.
+func (e *evaluation) roles(properties authz.Value) {
+	roles, ok := properties.Get("roles")
+	if !ok {
+		return
+	}
+	e.noRoles = roles.Kind() != authz.KindList
+	for i := range roles.Len() {
+		name := roles.Index(i)
+		if name.Kind() != authz.KindString {
+			e.noRoles = true
+			continue
+		}
+		e.parties.principal.ancestors = append(e.parties.principal.ancestors, types.NewEntityUID(roleType, types.String(name.Text())))
+	}
+	if e.parties.resource.uid == e.parties.principal.uid {
+		e.parties.resource.ancestors = e.parties.principal.ancestors
+	}
+}
+
+// enlist notes which policies are asked and which units they are in.
+func (e *evaluation) enlist() {
+	for i := range e.outcomes {
+		asked := e.outcomes[i].Policy
+		slot := asked.Slot()
+		if slot >= len(e.program.policies) || e.program.policies[slot].Policy != asked {
+			e.fail(&e.outcomes[i], pdp.EvaluationError{Cause: pdp.CausePolicyError, Message: "this policy is not of this Cedar program"})
+			continue
+		}
+		e.at[slot] = int32(i + 1)
+		if u := e.program.policies[slot].unit; !slices.Contains(e.units, u) {
+			e.units = append(e.units, u)
+		}
+	}
+}
+
+// ask evaluates the policies of one domain.
+func (e *evaluation) ask(d *domain) {
+	e.parties.action.ancestors = d.schema.groupsOf(e.parties.action.uid)
+	for _, gap := range e.gather(d) {
+		e.refuse(d, gap)
+	}
+	e.batch = e.batch[:0]
+	for _, u := range e.units {
+		if u.domain != d {
+			continue
+		}
+		e.candidates = u.index.find(e.candidates[:0], &e.parties)
+		for _, number := range e.candidates {
+			s := e.program.statements[number]
+			if o := e.outcome(s.policy); o != nil && o.Err == nil {
+				e.batch = append(e.batch, s)
+			}
+		}
+	}
+	if e.parties.principal.uid == e.parties.resource.uid {
+		e.decideEach(d)
+	} else if len(e.batch) > 0 {
+		e.decide(e.batch, e.environment(d))
+	}
+	if e.in.Explain || e.hits != nil {
+		e.inspect(d)
+	}
+}
+
+// refuse fails the policies that mention the gap.
+func (e *evaluation) refuse(d *domain, gap place) {
+	for _, p := range d.mentions[gap.top()].policies {
+		if o := e.outcome(p); o != nil && o.Err == nil && p.hit(gap) {
+			e.fail(o, pdp.EvaluationError{Cause: pdp.CauseUnsupportedValue, Message: gap.describe()})
+		}
+	}
+}
+
+// decideEach is decide where subject and resource are one entity: each policy
+// sees the side that it mentions.
+func (e *evaluation) decideEach(d *domain) {
+	for rest := e.batch; len(rest) > 0; {
+		p := rest[0].policy
+		n := 1
+		for n < len(rest) && rest[n].policy == p {
+			n++
+		}
+		if env, err := e.environmentFor(d, p); err != nil {
+			e.fail(e.outcome(p), pdp.EvaluationError{Cause: pdp.CauseUnsupportedValue, Message: err.Error()})
+		} else {
+			e.decide(rest[:n], env)
+		}
+		rest = rest[n:]
+	}
+}
+
+// decide evaluates statements whose scope holds.
+func (e *evaluation) decide(statements []*statement, env *environment) {
+	b := batch{ctx: e.ctx, statements: statements}
+	diagnostic, err := b.authorize(env)
+	if err != nil && b.next < len(statements) {
+		broken := statements[b.next]
+		e.decide(statements[:b.next], env)
+		e.fail(e.outcome(broken.policy), broken.failure(broken.rule.Line, err))
+		e.decide(statements[b.next+1:], env)
+		return
+	}
+	for _, reason := range diagnostic.Reasons {
+		e.satisfied(e.program.statements[reason.Position.Offset])
+	}
+	for _, failed := range diagnostic.Errors {
+		s := e.program.statements[failed.Position.Offset]
+		e.fail(e.outcome(s.policy), s.locate(env, failed.Message))
+	}
+	for _, s := range statements[b.next:] {
+		e.fail(e.outcome(s.policy), pdp.EvaluationError{
+			Cause: pdp.CauseBudgetSpent, Rule: s.rule.ID, Line: s.rule.Line, Message: "the time for this decision was over before the rule was asked",
+		})
+	}
+}
+
+// satisfied notes what the statement says.
+func (e *evaluation) satisfied(s *statement) {
+	o := e.outcome(s.policy)
+	o.Findings = append(o.Findings, s.finding(e.in))
+	if s.obligation != nil {
+		obligation := *s.obligation
+		obligation.Policy, obligation.Rule = s.policy.ID, s.rule.ID
+		o.Obligations = append(o.Obligations, obligation)
+	}
+}
+
+// outcome returns where a policy's answer goes, nil where it is not asked.
+func (e *evaluation) outcome(p *policy) *pdp.Outcome {
+	if at := e.at[p.Slot()]; at > 0 {
+		return &e.outcomes[at-1]
+	}
+	return nil
+}
+
+// fail notes an error; a policy keeps its first.
+func (e *evaluation) fail(o *pdp.Outcome, err pdp.EvaluationError) {
+	if o.Err != nil {
+		return
+	}
+	err.File = o.Policy.File
+	if err.Line == 0 {
+		err.Line = 1
+	}
+	o.Err = &err
+}
+
+func (e *evaluation) failAll(cause pdp.Cause, message string) {
+	for i := range e.outcomes {
+		e.fail(&e.outcomes[i], pdp.EvaluationError{Cause: cause, Message: message})
+	}
+}

@@ -1,0 +1,159 @@
+package cedareval
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/xiezhi-project/xiezhi/pdp"
+)
+
+// program implements [pdp.Coverable].
+type program struct {
+	policies   []*policy    // by slot
+	statements []*statement // by number
+	units      map[unitKey]*unit
+	domains    [2]*domain // self is the second
+	branches   []pdp.Branch
+	pool       sync.Pool // of *scratch
+}
+
+// unit is the statements that are looked up together: those of the platform,
+// of self, or of one tenant.
+type unit struct {
+	domain *domain
+	index  *index
+}
+
+type unitKey struct {
+	layer  pdp.Layer
+	tenant string
+}
+
+// domain is what shares a schema, and with it one reading of a request.
+type domain struct {
+	schema *Schema
+	// mentions lists the policies that mention an attribute or context member.
+	// What is not here, no policy can see.
+	mentions map[top]*mentioned
+}
+
+// mentioned says who mentions an attribute or context member.
+type mentioned struct {
+	policies []*policy
+	// special is set where only the schema says how the value is to be read.
+	special bool
+}
+
+var _ pdp.Coverable = (*program)(nil)
+
+func newProgram(schema, selfSchema *Schema) *program {
+	p := &program{units: map[unitKey]*unit{}}
+	for i, s := range []*Schema{schema, selfSchema} {
+		p.domains[i] = &domain{schema: s, mentions: map[top]*mentioned{}}
+	}
+	return p
+}
+
+func (p *program) add(compiled *policy) {
+	compiled.SetSlot(len(p.policies))
+	p.policies = append(p.policies, compiled)
+	compiled.unit = p.unitOf(compiled)
+	for _, s := range compiled.statements {
+		s.compile(len(p.statements))
+		compiled.unit.index.add(s.scope, int32(len(p.statements)))
+		p.statements = append(p.statements, s)
+		s.branch = len(p.branches)
+		p.branches = append(p.branches, s.branches()...)
+	}
+	compiled.unit.domain.add(compiled)
+}
+
+func (p *program) unitOf(compiled *policy) *unit {
+	key := unitKey{compiled.Layer, compiled.Tenant}
+	u, ok := p.units[key]
+	if !ok {
+		u = &unit{domain: p.domains[0], index: newIndex()}
+		if compiled.Layer == pdp.LayerSelf {
+			u.domain = p.domains[1]
+		}
+		p.units[key] = u
+	}
+	return u
+}
+
+func (d *domain) add(p *policy) {
+	for _, m := range p.mentions {
+		t := m.top()
+		known, ok := d.mentions[t]
+		if !ok {
+			known = &mentioned{special: d.schema.needsSchema(place{t.root, []string{t.name}})}
+			d.mentions[t] = known
+		}
+		if n := len(known.policies); n == 0 || known.policies[n-1] != p {
+			known.policies = append(known.policies, p)
+		}
+	}
+}
+
+// Policies implements [pdp.Program]; they are sorted by file.
+func (p *program) Policies() []*pdp.Policy {
+	policies := make([]*pdp.Policy, len(p.policies))
+	for i := range p.policies {
+		policies[i] = p.policies[i].Policy
+	}
+	return policies
+}
+
+// Evaluate implements [pdp.Program].
+func (p *program) Evaluate(ctx context.Context, in *pdp.Input, policies []*pdp.Policy, out []pdp.Outcome) []pdp.Outcome {
+	return p.evaluate(ctx, in, policies, out, nil)
+}
+
+// evaluate answers for each policy, and counts into hits where it is not nil.
+func (p *program) evaluate(ctx context.Context, in *pdp.Input, policies []*pdp.Policy, out []pdp.Outcome, hits []int) (answered []pdp.Outcome) {
+	answered = out
+	for _, policy := range policies {
+		answered = append(answered, pdp.Outcome{Policy: policy})
+	}
+	e := evaluation{ctx: ctx, program: p, in: in, outcomes: answered[len(out):], hits: hits}
+	e.scratch, _ = p.pool.Get().(*scratch)
+	if e.scratch == nil {
+		e.scratch = &scratch{at: make([]int32, len(p.policies))}
+	}
+	defer e.finish()
+	e.run()
+	return answered
+}
+
+// scratch is memory that one evaluation lends the next. Nothing of it reaches
+// an outcome.
+type scratch struct {
+	at         []int32 // policy slot → 1 + its outcome; 0: not asked
+	units      []*unit
+	candidates []int32
+	batch      []*statement
+	kept       []member
+}
+
+// finish gives the scratch memory back and turns a panic into errors of all
+// policies: what was found before it does not stand.
+func (e *evaluation) finish() {
+	if r := recover(); r != nil {
+		for i := range e.outcomes {
+			e.outcomes[i] = pdp.Outcome{Policy: e.outcomes[i].Policy}
+		}
+		e.failAll(pdp.CausePolicyError, fmt.Sprintf("the Cedar evaluator panicked: %v", r))
+		return // the scratch may be in disorder
+	}
+	for i := range e.outcomes {
+		if slot := e.outcomes[i].Policy.Slot(); slot < len(e.at) {
+			e.at[slot] = 0
+		}
+	}
+	clear(e.units)
+	clear(e.batch)
+	clear(e.kept)
+	*e.scratch = scratch{e.at, e.units[:0], e.candidates[:0], e.batch[:0], e.kept[:0]}
+	e.program.pool.Put(e.scratch)
+}

@@ -40,6 +40,15 @@ func (c *Coverage) Take() []Outcome {
 	return taken
 }
 
+// Add counts hits that were had elsewhere, in unit tests say: of the program at
+// that index of [Release.Programs], indexed as its Branches are.
+func (c *Coverage) Add(program int, hits []int) {
+	first := c.Release.programs[program].(counted).first // as NewCoverage made it
+	for i, n := range hits {
+		c.Branches[first+i].Hits += n
+	}
+}
+
 // counted is a program whose evaluations count. Its branches are those from
 // first up to end.
 type counted struct {

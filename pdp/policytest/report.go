@@ -10,15 +10,24 @@ import (
 
 // Report is what a run found. The zero Report ran nothing.
 type Report struct {
-	Passed int        `json:"passed"` // cases and Rego unit tests that held
-	Failed []Failure  `json:"failed"`
-	Faults pdp.Faults `json:"faults"` // files of cases that cannot be read
+	Passed  int        `json:"passed"`  // cases and unit tests that held
+	Skipped int        `json:"skipped"` // unit tests that are still to be written
+	Failed  []Failure  `json:"failed"`
+	Faults  pdp.Faults `json:"faults"` // what could not be run
 	// Coverage and Uncovered are empty where the run was not to measure.
 	Coverage  []RuleCoverage `json:"coverage"`
 	Uncovered []Uncovered    `json:"uncovered"`
 }
 
-// OK reports whether every case and every Rego unit test held.
+// NewReport returns a report of nothing, whose JSON has no nulls.
+func NewReport() *Report {
+	return &Report{Failed: []Failure{}, Faults: pdp.Faults{}, Coverage: []RuleCoverage{}, Uncovered: []Uncovered{}}
+}
+
+// Ran is how many cases and unit tests ran.
+func (r *Report) Ran() int { return r.Passed + len(r.Failed) }
+
+// OK reports whether every case and every unit test held.
 func (r *Report) OK() bool { return len(r.Failed) == 0 && len(r.Faults) == 0 }
 
 // AsFaults returns what stands against publishing the release: faults and
@@ -34,7 +43,7 @@ func (r *Report) AsFaults() pdp.Faults {
 	return faults
 }
 
-// Failure is a case or a Rego unit test that did not hold.
+// Failure is a case or a unit test that did not hold.
 type Failure struct {
 	File   string `json:"file"`
 	Line   int    `json:"line"`
@@ -43,7 +52,7 @@ type Failure struct {
 	// Differences say what was expected and what came, one each.
 	Differences []string `json:"differences"`
 	// Reasons are all of the decision's, whatever the case is about; empty for
-	// a Rego unit test and for a request that is refused.
+	// a unit test and for a request that is refused.
 	Reasons []authz.Reason `json:"reasons"`
 }
 

@@ -2,6 +2,7 @@ package policytest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -17,6 +18,19 @@ type Options struct {
 	Only []string
 	// NoCoverage leaves out what no case reaches.
 	NoCoverage bool
+	// UnitTests runs the unit tests that a language has of its own, counting
+	// the program's branches into hits. Its error is [pdp.Faults] where they do
+	// not compile. Nil: there are none.
+	UnitTests func(ctx context.Context, program pdp.Program, now time.Time, hits []int) ([]UnitTest, error)
+}
+
+// UnitTest is what came of one unit test.
+type UnitTest struct {
+	File    string
+	Line    int
+	Name    string
+	Why     string // it failed; empty: it held
+	Skipped bool
 }
 
 // caseBudget is the time one case may take. It is wide, so that a busy machine
@@ -30,7 +44,7 @@ func Run(ctx context.Context, release *pdp.Release, opts Options) *Report {
 		release:  release,
 		coverage: pdp.NewCoverage(release),
 		spoke:    map[*pdp.Rule]int{},
-		report:   &Report{Failed: []Failure{}, Faults: pdp.Faults{}, Coverage: []RuleCoverage{}, Uncovered: []Uncovered{}},
+		report:   NewReport(),
 	}
 	for _, file := range release.Content.Files() {
 		if !pdp.IsCases(file.Path) || !selected(opts.Only, file.Path) {
@@ -46,10 +60,50 @@ func Run(ctx context.Context, release *pdp.Release, opts Options) *Report {
 			r.run(ctx, &cases[i])
 		}
 	}
+	if opts.UnitTests != nil {
+		r.runUnitTests(ctx, opts)
+	}
 	if !opts.NoCoverage {
 		r.measure(opts.Only)
 	}
 	return r.report
+}
+
+func (r *runner) runUnitTests(ctx context.Context, opts Options) {
+	for i, program := range r.release.Programs() {
+		var hits []int
+		if coverable, ok := program.(pdp.Coverable); ok {
+			hits = make([]int, len(coverable.Branches()))
+		}
+		results, err := opts.UnitTests(ctx, program, DefaultNow, hits)
+		if err != nil {
+			r.faulty(err)
+			continue
+		}
+		r.coverage.Add(i, hits)
+		for _, t := range results {
+			switch {
+			case !selected(opts.Only, t.File):
+			case t.Skipped:
+				r.report.Skipped++
+			case t.Why == "":
+				r.report.Passed++
+			default:
+				r.report.Failed = append(r.report.Failed, Failure{
+					File: t.File, Line: t.Line, Name: t.Name, Differences: []string{t.Why}, Reasons: []authz.Reason{},
+				})
+			}
+		}
+	}
+}
+
+// faulty notes why something could not be run.
+func (r *runner) faulty(err error) {
+	var faults pdp.Faults
+	if !errors.As(err, &faults) {
+		faults = pdp.Faults{{Message: err.Error()}}
+	}
+	r.report.Faults = append(r.report.Faults, faults...)
 }
 
 // runner is one run over one release.

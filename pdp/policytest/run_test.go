@@ -168,7 +168,7 @@ func TestAnEndedContextIsNotSuccess(t *testing.T) {
 
 func TestAReportIsJSONWithoutNulls(t *testing.T) {
 	text, err := json.Marshal(run(t, files{}, Options{}))
-	if want := `{"passed":0,"failed":[],"faults":[],"coverage":[],"uncovered":[]}`; err != nil || string(text) != want {
+	if want := `{"passed":0,"skipped":0,"failed":[],"faults":[],"coverage":[],"uncovered":[]}`; err != nil || string(text) != want {
 		t.Errorf("got %s, %v, want %s", text, err, want)
 	}
 }

@@ -179,7 +179,7 @@ func valueOf(data any, path string, depth int) (Value, error) {
 	case map[string]any:
 		return valueOfMap(data, path, depth)
 	default:
-		err = fmt.Errorf("Go type %T has no JSON form here", data)
+		err = fmt.Errorf("type %T has no JSON form here", data)
 	}
 	if err != nil {
 		return Value{}, &FieldError{Path: path, Detail: err.Error()}

@@ -40,7 +40,7 @@ func main() {
 // is the command's.
 func run(ctx context.Context, command []string) (code int, err error) {
 	if len(command) == 0 {
-		return 2, errors.New("want the command to run, such as: services go test ./...")
+		return 2, errors.New("name the command to run, as in: services go test ./pap")
 	}
 	env := os.Environ()
 	for _, s := range []service{postgres(), redis()} {

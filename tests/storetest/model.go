@@ -200,6 +200,8 @@ func (m *model) InsertRelease(r pap.Release) error {
 		if slices.ContainsFunc(r.Files[:i], func(o pap.ReleaseFile) bool { return o.Path == f.Path }) {
 			return pap.ErrConflict
 		}
+	}
+	for _, f := range r.Files {
 		if _, ok := m.blobs[f.Digest]; !ok {
 			return pap.ErrNotFound
 		}

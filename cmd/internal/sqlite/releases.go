@@ -78,6 +78,8 @@ func (t *transaction) checkFiles(files []pap.ReleaseFile) error {
 			return fmt.Errorf("file %q of the release: %w", f.Path, pap.ErrConflict)
 		}
 		seen[f.Path] = true
+	}
+	for _, f := range files {
 		var stored bool
 		if err := t.row("SELECT EXISTS (SELECT 1 FROM blobs WHERE digest = ?)", f.Digest[:]).Scan(&stored); err != nil {
 			return t.fail(err, "look for the content of %q", f.Path)

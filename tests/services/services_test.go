@@ -114,6 +114,30 @@ func TestMissingServerSaysWhatHelps(t *testing.T) {
 	}
 }
 
+// A machine without the programs gets Debian's package, if the user may.
+func TestMissingProgramsAreInstalledByRoot(t *testing.T) {
+	bin := t.TempDir()
+	apt := "#!/bin/sh\necho \"$@\" >> " + bin + "/asked\n"
+	if err := os.WriteFile(filepath.Join(bin, "apt-get"), []byte(apt), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s := redis()
+	t.Setenv("PATH", bin)
+	err := s.install(t.Context())
+	if os.Geteuid() != 0 {
+		if err == nil || !strings.Contains(err.Error(), "only root") {
+			t.Errorf("error %v, want one that says that only root can", err)
+		}
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := readFile(t, filepath.Join(bin, "asked")), "update -qq\ninstall -qq -y --no-install-recommends redis-server\n"; got != want {
+		t.Errorf("apt-get was asked %q, want %q", got, want)
+	}
+}
+
 func TestOnlyUsableServersAnswer(t *testing.T) {
 	const (
 		welcome = "R\x00\x00\x00\x08\x00\x00\x00\x00Z\x00\x00\x00\x05I"

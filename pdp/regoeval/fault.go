@@ -2,8 +2,10 @@ package regoeval
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
@@ -38,17 +40,19 @@ func (f *faults) has(location *ast.Location) bool {
 
 // addErrors adds OPA's parse or compile errors.
 func (f *faults) addErrors(file string, err error) {
-	list, ok := err.(ast.Errors)
-	if !ok {
-		f.add(file, 0, "%v", err)
-		return
+	var list ast.Errors
+	if one := (*ast.Error)(nil); errors.As(err, &one) {
+		list = ast.Errors{one}
+	} else if !errors.As(err, &list) {
+		list = ast.Errors{{Message: err.Error()}}
 	}
 	for _, e := range list {
+		message := strings.Join(strings.Fields(e.Message), " ")
 		switch {
 		case e.Location == nil:
-			f.add(file, 0, "%s", e.Message)
+			f.add(file, 0, "%s", message)
 		case !f.has(e.Location):
-			f.add(cmp.Or(e.Location.File, file), e.Location.Row, "%s", e.Message)
+			f.add(cmp.Or(e.Location.File, file), e.Location.Row, "%s", message)
 		}
 	}
 }

@@ -47,7 +47,7 @@ func (m *module) declare(b *block, rule *ast.Rule, templates map[string]bundles.
 	switch {
 	case r.ID == "":
 		b.fault(b.row, b.id, "custom.id is missing: every rule is declared by its id")
-		return
+		r.ID = b.id // as meant
 	case r.ID != b.id:
 		b.fault(b.row, r.ID, "declared and not used: the head below says %q", b.id)
 	case declared[r.ID] != nil:

@@ -69,12 +69,8 @@ func parse(content *bundles.Content, caps *ast.Capabilities, tests bool, report 
 		parsed, err := ast.ParseModuleWithOpts(f.Path, string(f.Data), ast.ParserOptions{
 			ProcessAnnotation: true, RegoVersion: ast.RegoV1, Capabilities: caps,
 		})
-		switch {
-		case err != nil:
+		if err != nil {
 			report.addErrors(f.Path, err)
-			continue
-		case parsed == nil:
-			report.add(f.Path, 0, "the file holds no package")
 			continue
 		}
 		m.parsed = parsed
@@ -110,7 +106,7 @@ func (m *module) place() string {
 	switch {
 	case strings.Contains(name, "/"):
 		return "Rego stands in platform/, platform/lib/ or tenants/<tenant>/ itself, not in folders below"
-	case !m.lib && (name == "tables" || name == "lib"):
+	case !m.lib && name == "tables", !m.lib && name == "lib" && layer == pdp.LayerPlatform:
 		return "the name is reserved: data." + strings.Join(m.path(), ".") + " holds something else"
 	case strings.ContainsFunc(name, func(r rune) bool {
 		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_' || r == '-')

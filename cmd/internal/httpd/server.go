@@ -1,0 +1,226 @@
+package httpd
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/xiezhi-project/xiezhi/bundles"
+	"github.com/xiezhi-project/xiezhi/cmd/internal/access"
+	"github.com/xiezhi-project/xiezhi/pap"
+	"github.com/xiezhi-project/xiezhi/pdp"
+	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
+)
+
+// Guard says who calls and what the caller may do.
+type Guard interface {
+	Authenticate(ctx context.Context, authorization string) (access.Caller, error)
+	// Allow returns nil where the caller has the right in the tenant
+	// ([pap.Platform] for the platform).
+	Allow(ctx context.Context, c access.Caller, right, tenant string) error
+}
+
+// Check is one thing that must be well for this node to be ready.
+type Check struct {
+	Name string
+	Run  func(ctx context.Context) error
+}
+
+// Store is what the doors use of the store themselves: the head, the audit
+// records, and the answers kept under Idempotency-Keys.
+type Store interface {
+	pap.Store
+	pap.AuditStore
+}
+
+// Preview answers "what if" for evaluate. Nothing it does is stored or active.
+type Preview interface {
+	// At returns what was in force at a revision, or pap.ErrNotFound.
+	At(ctx context.Context, r authz.Revision) (*pdp.Snapshot, error)
+	// With compiles documents on top of a snapshot; [pdp.Faults] where they
+	// are wrong.
+	With(ctx context.Context, base *pdp.Snapshot, documents []bundles.File) (*pdp.Snapshot, error)
+}
+
+// Config is what a Server is handed. The fields up to Log are required.
+type Config struct {
+	Guard   Guard
+	PDP     *pdp.PDP
+	PAP     *pap.Service
+	Store   Store
+	Preview Preview
+	Now     func() time.Time
+	NewID   func() string
+	Log     *slog.Logger
+
+	Checks     []Check                // of readiness, beside an active release
+	Collectors []prometheus.Collector // metrics of other packages
+
+	// PublicURL is how callers reach this server, without a final slash.
+	// Empty: the scheme and host that the call itself names.
+	PublicURL string
+	// CertFile and KeyFile are PEM files; both or none. Without them only
+	// loopback addresses are served, unless Insecure allows others.
+	CertFile, KeyFile string
+	Insecure          bool
+}
+
+// Limits of one connection and one call.
+const (
+	MaxBody        = 1 << 20 // bytes of a body
+	MaxPolicyBody  = 4 << 20 // where a body carries policy documents, which JSON escapes
+	MaxHeader      = 16 << 10
+	MaxConnections = 16_384
+
+	readTimeout     = 30 * time.Second // of a whole request
+	writeTimeout    = 30 * time.Second
+	idleTimeout     = 2 * time.Minute
+	callTimeout     = 2 * time.Minute // of calls that write or read the store
+	shutdownTimeout = 15 * time.Second
+)
+
+// Server answers HTTP. Create it with [New].
+type Server struct {
+	config  Config
+	app     *fiber.App
+	tls     *tls.Config
+	metrics *metrics
+	ready   readiness
+	openapi []byte
+	ids     requestIDs
+
+	base   context.Context // of every call; it ends when the server gives up waiting
+	cancel context.CancelFunc
+
+	inFlight sync.Map // idempotency keys of calls under way
+}
+
+// New builds a server; it refuses an incomplete route table and unreadable TLS
+// files.
+func New(config Config) (*Server, error) {
+	s := &Server{config: config, ids: newRequestIDs()}
+	s.base, s.cancel = context.WithCancel(context.Background())
+	var err error
+	if s.tls, err = loadTLS(config.CertFile, config.KeyFile); err != nil {
+		return nil, err
+	}
+	routes := Routes()
+	if err := checkRoutes(routes); err != nil {
+		return nil, err
+	}
+	if s.openapi, err = openAPI(routes); err != nil {
+		return nil, err
+	}
+	if s.metrics, err = newMetrics(config); err != nil {
+		return nil, err
+	}
+	s.app = fiber.New(fiber.Config{
+		CaseSensitive: true, StrictRouting: true,
+		BodyLimit: MaxPolicyBody, ReadBufferSize: MaxHeader, Concurrency: MaxConnections,
+		ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
+		DisablePreParseMultipartForm: true, DisableStartupMessage: true, DisableDefaultContentType: true,
+		ErrorHandler: s.answerUnrouted,
+	})
+	for i := range routes {
+		s.register(&routes[i])
+	}
+	return s, nil
+}
+
+func loadTLS(certFile, keyFile string) (*tls.Config, error) {
+	if certFile == "" && keyFile == "" {
+		return nil, nil
+	}
+	if certFile == "" || keyFile == "" {
+		return nil, errors.New("TLS needs both a certificate file and a key file; set both or neither")
+	}
+	cert, err := tls.LoadX509KeyPair(certFile, keyFile)
+	if err != nil {
+		return nil, fmt.Errorf("read TLS certificate %s and key %s: %w", certFile, keyFile, err)
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}}, nil
+}
+
+// ErrPlainText refuses to serve plain HTTP to other machines.
+var ErrPlainText = errors.New("plain HTTP is served on loopback addresses only; configure a certificate and key, or allow it explicitly")
+
+// Serve answers on ln until ctx ends; then it lets calls under way finish, for
+// a while, and returns nil. It closes ln.
+func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	defer s.cancel()
+	if s.tls == nil && !s.config.Insecure && !isLoopback(ln.Addr()) {
+		return errors.Join(fmt.Errorf("serve %s: %w", ln.Addr(), ErrPlainText), ln.Close())
+	}
+	if s.tls != nil {
+		ln = tls.NewListener(ln, s.tls)
+	}
+	ln = &onceListener{Listener: ln}
+	served := make(chan error, 1)
+	go func() { served <- s.app.Listener(ln) }()
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve %s: %w", ln.Addr(), err)
+	case <-ctx.Done():
+	}
+	return s.shutdown(ln, served)
+}
+
+func (s *Server) shutdown(ln net.Listener, served <-chan error) error {
+	closeErr := ln.Close() // ends a Serve that is only starting, too
+	<-served
+	ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
+	defer cancel()
+	if err := errors.Join(closeErr, s.app.ShutdownWithContext(ctx)); err != nil {
+		return fmt.Errorf("stop serving %s: %w", ln.Addr(), err)
+	}
+	return nil
+}
+
+// onceListener closes once: fasthttp stops shutting down at an error of a
+// second Close, before it has waited for calls under way.
+type onceListener struct {
+	net.Listener
+	once sync.Once
+	err  error
+}
+
+func (l *onceListener) Close() error {
+	l.once.Do(func() { l.err = l.Listener.Close() })
+	return l.err
+}
+
+func isLoopback(addr net.Addr) bool {
+	switch a := addr.(type) {
+	case *net.TCPAddr:
+		return a.IP.IsLoopback()
+	case *net.UnixAddr:
+		return true
+	default:
+		return false
+	}
+}
+
+// scheme of the URLs that reach this server directly.
+func (s *Server) scheme() string {
+	if s.tls != nil {
+		return "https"
+	}
+	return "http"
+}
+
+// publicURL is how the caller reaches this server.
+func (s *Server) publicURL(host string) string {
+	if s.config.PublicURL != "" {
+		return strings.TrimSuffix(s.config.PublicURL, "/")
+	}
+	return s.scheme() + "://" + host
+}

@@ -41,10 +41,10 @@ func (r *rule) where() string {
 // document is one rule document as it is written. Its policy's id and its
 // rules' digests are not known yet.
 type document struct {
-	id, name, version string
-	root              *yaml.Node // nil: it could not be read
-	policy            pdp.Policy
-	rules             []ruleText
+	id, name string
+	root     *yaml.Node // nil: it could not be read
+	policy   pdp.Policy
+	rules    []ruleText
 }
 
 // ruleText is a rule whose condition is not compiled.
@@ -69,7 +69,7 @@ func (r *reader) document(data []byte) *document {
 	ok := r.object(d.root, "document", members{
 		"id":      func(n *yaml.Node) { d.id = r.name(n, "id") },
 		"name":    func(n *yaml.Node) { d.name = r.text(n, "name") },
-		"version": func(n *yaml.Node) { d.version = r.text(n, "version") },
+		"version": func(n *yaml.Node) { r.text(n, "version") }, // for its readers: releases have numbers of their own
 		"title":   func(n *yaml.Node) { p.Title = r.sentence(n, "title") },
 		"scope":   func(n *yaml.Node) { p.Scope = r.scope(n) },
 		"reads":   func(n *yaml.Node) { p.Reads = r.texts(n, "reads") },

@@ -214,8 +214,8 @@ func TestMatchesRefusesATextTooLongToInterrupt(t *testing.T) {
 	}
 }
 
-// expiring is a context that ends when Err is asked for the last time but one,
-// and says so from the next time on: a condition is interrupted while it runs,
+// expiring is a context that ends while Err is called for the asks-th time, and
+// says so from the next call on: a condition is interrupted while it runs,
 // without a clock.
 type expiring struct {
 	context.Context

@@ -36,8 +36,8 @@ governed if ours(input.resource.type)
 #   severity: medium
 #   requirement: [L6, C3]
 deny contains {"rule": "unknown_resource_type", "path": "/resource/type"} if {
-	governed
 	not offer
+	governed
 }
 
 # METADATA
@@ -62,7 +62,7 @@ deny contains {"rule": "unknown_action", "path": "/action/name"} if {
 #   severity: medium
 #   requirement: [L4, C3]
 deny contains {"rule": "unknown_property", "path": pointer.property(name), "args": {"property": name}} if {
-	some name in object.keys(properties) - object.keys(offer.properties)
+	some name, _ in object.remove(properties, offer.properties)
 }
 
 # METADATA
@@ -86,8 +86,9 @@ deny contains {"rule": "missing_property", "path": pointer.property(name), "args
 #   severity: medium
 #   requirement: [L4, C3]
 deny contains {"rule": "malformed_property", "path": pointer.property(name), "args": {"property": name, "wanted": shape.wanted(form)}} if {
-	some name, form in offer.properties
-	value := properties[name]
+	forms := offer.properties
+	some name, value in properties
+	form := forms[name]
 	not shape.fits(form.type, value, form)
 }
 

@@ -13,61 +13,71 @@ import data.xiezhi.platform.lib.cidr
 import data.xiezhi.platform.lib.pointer
 import data.xiezhi.platform.lib.ports
 
-properties := object.get(input.resource, "properties", {})
-
 # bastion is undefined where the tenant has none in the region.
-bastion := data.xiezhi.tenants[input.tenant].tables.landing_zones[properties.region].bastion
+bastion := data.xiezhi.tenants[input.tenant].tables.landing_zones[input.resource.properties.region].bastion
 
 # entries are the ingress entries that would open something and can be read
 # at all, by position.
 entries[i] := entry if {
 	input.action.name != "ecs.security_group.revoke"
-	is_array(properties.ingress)
-	some i, entry in properties.ingress
+	is_array(input.resource.properties.ingress)
+	some i, entry in input.resource.properties.ingress
 	is_object(entry)
 }
 
-# public are those that somebody outside private networks could use.
-public[i] := entry if {
+# sources are the classes of an entry's sources (lib/cidr), in order, where the
+# entry has a list of 1 to 20 of them: lib/cidr counts on the bound.
+sources[i] := [cidr.class(range) | some range in entry.cidrs] if {
 	some i, entry in entries
-	not private_only(entry)
-}
-
-private_only(entry) if {
-	sourced(entry)
-	every range in entry.cidrs { cidr.private(range) }
-}
-
-# sourced holds for a non-empty list of at most 20 sources (lib/cidr counts on it).
-sourced(entry) if {
 	is_array(entry.cidrs)
 	count(entry.cidrs) >= 1
 	count(entry.cidrs) <= 20
 }
 
-protocol(entry) := object.get(entry, "protocol", "tcp")
-
-# opens holds where traffic to the port passes. With an unknown protocol, such
-# as -1 or "all", the cloud ignores the ports.
-opens(entry, port) if {
-	protocol(entry) in {"tcp", "udp"}
-	range := ports.range(entry.port)
-	range.from <= port
-	port <= range.to
+private contains i if {
+	some i, classes in sources
+	every class in classes { class == "private" }
 }
 
-opens(entry, _) if unknown_protocol(entry)
+# public are the entries that somebody outside private networks could use.
+public[i] := entry if {
+	some i, entry in entries
+	not i in private
+}
 
-unknown_protocol(entry) if not protocol(entry) in {"tcp", "udp", "icmp"}
+# plain are entries that open TCP 443 and nothing else, to sources that may be
+# named. Most are, and no DENY but one about their members is about them, so
+# the rules below look only at the others.
+plain contains i if {
+	some i, classes in sources
+	entries[i].port == 443
+	object.get(entries[i], "protocol", "tcp") == "tcp"
+	every class in classes { class in {"private", "narrow"} }
+}
 
-opens_admin(entry) if {
+odd[i] := entry if {
+	some i, entry in entries
+	not i in plain
+}
+
+protocol[i] := object.get(entry, "protocol", "tcp") if some i, entry in odd
+
+# range is undefined for an entry whose port cannot be read.
+range[i] := ports.range(entry.port) if some i, entry in odd
+
+# opens_admin holds the entries that let traffic to 22 or 3389 pass. With an
+# unknown protocol, such as -1 or "all", the cloud ignores the ports.
+opens_admin contains i if {
+	some i, r in range
+	protocol[i] in {"tcp", "udp"}
 	some port in [22, 3389]
-	opens(entry, port)
+	r.from <= port
+	port <= r.to
 }
 
-https_only(entry) if {
-	protocol(entry) == "tcp"
-	ports.range(entry.port) == {"from": 443, "to": 443}
+opens_admin contains i if {
+	some i, name in protocol
+	not name in {"tcp", "udp", "icmp"}
 }
 
 at(i) := sprintf("/resource/properties/ingress/%d", [i])
@@ -82,13 +92,13 @@ at(i) := sprintf("/resource/properties/ingress/%d", [i])
 #   severity: high
 #   requirement: [L2, L11]
 deny contains {"rule": "ingress_malformed", "path": "/resource/properties/ingress"} if {
-	_ = properties.ingress
-	not short_list(properties.ingress)
+	_ = input.resource.properties.ingress
+	not short_list(input.resource.properties.ingress)
 }
 
 deny contains {"rule": "ingress_malformed", "path": at(i)} if {
-	is_array(properties.ingress)
-	some i, entry in properties.ingress
+	is_array(input.resource.properties.ingress)
+	some i, entry in input.resource.properties.ingress
 	not is_object(entry)
 }
 
@@ -111,13 +121,9 @@ short_list(list) if {
 #   severity: high
 #   requirement: [L2, L11]
 deny contains {"rule": "ingress_port_malformed", "path": concat("", [at(i), "/port"])} if {
-	some i, entry in entries
-	not readable_port(entry)
+	some i, _ in odd
+	not range[i]
 }
-
-# readable_port is a rule of its own because Rego evaluates the operands of a
-# "not" before the "not": an absent port would switch the deny off.
-readable_port(entry) if ports.range(entry.port)
 
 # METADATA
 # title: Ingress protocol not allowed
@@ -129,8 +135,8 @@ readable_port(entry) if ports.range(entry.port)
 #   severity: high
 #   requirement: [L2, L11]
 deny contains {"rule": "ingress_protocol_not_allowed", "path": concat("", [at(i), "/protocol"])} if {
-	some i, entry in entries
-	unknown_protocol(entry)
+	some i, name in protocol
+	not name in {"tcp", "udp", "icmp"}
 }
 
 # METADATA
@@ -142,8 +148,8 @@ deny contains {"rule": "ingress_protocol_not_allowed", "path": concat("", [at(i)
 #   severity: critical
 #   requirement: [L2, L11]
 deny contains {"rule": "ingress_source_missing", "path": concat("", [at(i), "/cidrs"])} if {
-	some i, entry in entries
-	not sourced(entry)
+	some i, _ in odd
+	not sources[i]
 }
 
 # METADATA
@@ -155,10 +161,8 @@ deny contains {"rule": "ingress_source_missing", "path": concat("", [at(i), "/ci
 #   severity: critical
 #   requirement: [L2, L11]
 deny contains {"rule": "ingress_source_malformed", "path": sprintf("%s/cidrs/%d", [at(i), j])} if {
-	some i, entry in public
-	is_array(entry.cidrs)
-	some j, range in entry.cidrs
-	not cidr.canonical(range)
+	some i, _ in odd
+	some j, "malformed" in sources[i]
 }
 
 # METADATA
@@ -170,13 +174,9 @@ deny contains {"rule": "ingress_source_malformed", "path": sprintf("%s/cidrs/%d"
 #   message: {en: "{cidr} is too wide for a public source: at least /16 for IPv4, /32 for IPv6, and no tunnel of IPv4 in IPv6.", zh: "公网源地址 {cidr} 过宽：IPv4 至少 /16，IPv6 至少 /32，且不得为 IPv4 的 IPv6 隧道地址。"}
 #   severity: critical
 #   requirement: [L2, L11]
-deny contains {"rule": "ingress_source_too_wide", "path": sprintf("%s/cidrs/%d", [at(i), j]), "args": {"cidr": range}} if {
-	some i, entry in public
-	is_array(entry.cidrs)
-	some j, range in entry.cidrs
-	cidr.canonical(range)
-	not cidr.private(range)
-	not cidr.narrow(range)
+deny contains {"rule": "ingress_source_too_wide", "path": sprintf("%s/cidrs/%d", [at(i), j]), "args": {"cidr": entry.cidrs[j]}} if {
+	some i, entry in odd
+	some j, "wide" in sources[i]
 }
 
 # METADATA
@@ -189,8 +189,14 @@ deny contains {"rule": "ingress_source_too_wide", "path": sprintf("%s/cidrs/%d",
 #   severity: critical
 #   requirement: [L2, L9, L11, C3]
 deny contains {"rule": "public_ingress_only_443", "path": at(i), "args": {"port": object.get(entry, "port", "?")}} if {
-	some i, entry in public
-	not https_only(entry)
+	some i, entry in odd
+	public[i]
+	not https(i)
+}
+
+https(i) if {
+	protocol[i] == "tcp"
+	range[i] == {"from": 443, "to": 443}
 }
 
 # METADATA
@@ -202,8 +208,8 @@ deny contains {"rule": "public_ingress_only_443", "path": at(i), "args": {"port"
 #   severity: critical
 #   requirement: [L2, L9, L14]
 deny contains {"rule": "public_admin_port", "path": at(i)} if {
-	some i, entry in public
-	opens_admin(entry)
+	some i in opens_admin
+	public[i]
 }
 
 # METADATA
@@ -215,14 +221,13 @@ deny contains {"rule": "public_admin_port", "path": at(i)} if {
 #   severity: high
 #   requirement: [L11, L14]
 deny contains {"rule": "admin_port_not_from_bastion", "path": concat("", [at(i), "/cidrs"])} if {
-	some i, entry in entries
-	not public[i]
-	opens_admin(entry)
-	not from_bastion(entry)
+	some i in opens_admin
+	i in private
+	not from_bastion(i)
 }
 
-from_bastion(entry) if {
-	every range in entry.cidrs { cidr.within(range, bastion.cidrs) }
+from_bastion(i) if {
+	every source in entries[i].cidrs { cidr.within(source, bastion.cidrs) }
 }
 
 # METADATA
@@ -240,7 +245,7 @@ review contains {"rule": "public_ingress_needs_review", "path": at(i), "args": {
 
 # asks_for_public_ip holds for anything but false: what is mistyped asks.
 asks_for_public_ip if {
-	flag := properties.public_ip
+	flag := input.resource.properties.public_ip
 	flag != false
 }
 
@@ -285,7 +290,4 @@ deny contains {"rule": "public_ip_without_ingress", "path": "/resource/propertie
 #   message: {en: "Operations go through the tenant's bastion.", zh: "运维访问必须经租户的堡垒机。"}
 #   severity: medium
 #   requirement: [L11, L14]
-obligations contains {"rule": "operations_through_bastion", "id": "bastion_access", "must": true, "params": {"instance": bastion.instance}} if {
-	some entry in entries
-	opens_admin(entry)
-}
+obligations contains {"rule": "operations_through_bastion", "id": "bastion_access", "must": true, "params": {"instance": bastion.instance}} if count(opens_admin) > 0

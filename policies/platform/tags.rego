@@ -42,6 +42,9 @@ forms := {
 	"itsm:landing_zone": `^true$`,
 }
 
+# own are the tags that are not the platform's.
+own := object.remove(tags, forms)
+
 reserved(name) if {
 	some prefix in ["itsm", "acs:", "aliyun"]
 	startswith(trim_space(lower(name)), prefix)
@@ -73,17 +76,21 @@ deny contains {"rule": "tag_missing", "path": pointer.tag(name), "args": {"tag":
 deny contains {"rule": "tag_malformed", "path": pointer.tag(name), "args": {"tag": name}} if {
 	some name, value in tags
 	name != "itsm:expire_at"
-	not well_formed(name, value)
+	form := forms[name]
+	not matches(form, value)
 }
 
-well_formed(name, value) if {
-	form := forms[name]
+deny contains {"rule": "tag_malformed", "path": pointer.tag(name), "args": {"tag": name}} if {
+	some name, value in own
+	not short(value)
+}
+
+matches(form, value) if {
 	is_string(value)
 	regex.match(form, value)
 }
 
-well_formed(name, value) if {
-	not forms[name]
+short(value) if {
 	is_string(value)
 	count(value) <= 128
 }
@@ -97,8 +104,7 @@ well_formed(name, value) if {
 #   severity: medium
 #   requirement: [L2, L13]
 deny contains {"rule": "tag_reserved", "path": pointer.tag(name), "args": {"tag": name}} if {
-	some name, _ in tags
-	not forms[name]
+	some name, _ in own
 	reserved(name)
 }
 
@@ -125,7 +131,7 @@ deny contains {"rule": "tag_tenant_differs", "path": "/resource/properties/tags/
 #   requirement: [L13]
 deny contains {"rule": "expiry_malformed", "path": "/resource/properties/tags/itsm:expire_at"} if {
 	value := tags["itsm:expire_at"]
-	not well_formed("itsm:expire_at", value)
+	not matches(forms["itsm:expire_at"], value)
 }
 
 # METADATA
@@ -138,7 +144,7 @@ deny contains {"rule": "expiry_malformed", "path": "/resource/properties/tags/it
 #   requirement: [L13]
 deny contains {"rule": "expiry_past", "path": "/resource/properties/tags/itsm:expire_at", "args": {"tag": value}} if {
 	value := tags["itsm:expire_at"]
-	well_formed("itsm:expire_at", value)
+	matches(forms["itsm:expire_at"], value)
 	time.parse_rfc3339_ns(value) <= time.now_ns()
 }
 

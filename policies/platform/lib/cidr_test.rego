@@ -20,20 +20,25 @@ test_other_spellings_are_not_ranges if {
 }
 
 test_private_ranges_lie_wholly_inside if {
-	every r in ["10.0.0.0/8", "10.8.0.0/16", "172.16.0.0/12", "172.31.255.255/32", "192.168.0.0/16", "fd12:3456::/32"] { cidr.private(r) }
+	every r in ["10.0.0.0/8", "10.8.0.0/16", "172.16.0.0/12", "172.31.255.255/32", "192.168.0.0/16", "fd12:3456::/32"] { cidr.class(r) == "private" }
 	outside := ["11.0.0.0/8", "8.0.0.0/6", "10.0.0.0/7", "172.0.0.0/8", "172.32.0.0/16", "192.0.0.0/8", "0.0.0.0/0", "100.64.0.0/10", "203.0.113.0/24", "::/0", "f000::/4", "any"]
-	every r in outside { not cidr.private(r) }
+	every r in outside { cidr.class(r) != "private" }
 }
 
 test_public_sources_have_a_long_prefix if {
-	every r in ["203.0.0.0/16", "203.0.113.0/24", "203.0.113.9/32", "2400:3200::/32", "2400:3200::1/128"] { cidr.narrow(r) }
+	every r in ["203.0.0.0/16", "203.0.113.0/24", "203.0.113.9/32", "2400:3200::/32", "2400:3200::1/128"] { cidr.class(r) == "narrow" }
 	wide := ["203.0.0.0/15", "0.0.0.0/0", "0.0.0.0/1", "128.0.0.0/1", "::/0", "2000::/3", "2400::/16", "2400:3200::/31"]
-	every r in wide { not cidr.narrow(r) }
+	every r in wide { cidr.class(r) == "wide" }
 }
 
 test_the_ipv4_internet_in_ipv6_clothes_is_never_narrow if {
-	clothes := ["::/96", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2001:0:4136::/48", "2002::/16", "2002:cb00::/32", "::ffff:0:0/96", "::ffff:0.0.0.0/96"]
-	every r in clothes { not cidr.narrow(r) }
+	clothes := ["::/96", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2001:0:4136::/48", "2002::/16", "2002:cb00::/32"]
+	every r in clothes { cidr.class(r) in {"wide", "malformed"} }
+	every r in ["::ffff:0:0/96", "::ffff:0.0.0.0/96"] { cidr.class(r) == "malformed" }
+}
+
+test_everything_has_a_class if {
+	every r in [null, true, 7, "", "/", [], {}, ["10.0.0.0/8"]] { cidr.class(r) == "malformed" }
 }
 
 test_within_needs_one_home_that_holds_all_of_it if {

@@ -2,7 +2,6 @@ package policytest
 
 import (
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -209,11 +208,9 @@ func (f *caseFile) expectation(v authz.Value, at string) expectation {
 			f.fault(join(at, "effect"), "%v", err)
 		}
 	}
-	for name, list := range map[string]*[]string{"reasons": &e.reasons, "obligations": &e.obligations, "limits": &e.limits} {
-		if member, ok := v.Get(name); ok {
-			*list = set(f.texts(member, join(at, name)))
-		}
-	}
+	e.reasons = f.expectedSet(v, at, "reasons")
+	e.obligations = f.expectedSet(v, at, "obligations")
+	e.limits = f.expectedSet(v, at, "limits")
 	if paths, ok := v.Get("paths"); ok && f.object(paths, join(at, "paths")) {
 		e.paths = map[string][]string{}
 		for i := range paths.Len() {
@@ -233,4 +230,11 @@ func (f *caseFile) expectation(v authz.Value, at string) expectation {
 	return e
 }
 
-func (c *testCase) String() string { return fmt.Sprintf("%s:%d: %s", c.file, c.line, c.name) }
+// expectedSet reads a list of names, nil where the case does not say it.
+func (f *caseFile) expectedSet(v authz.Value, at, name string) []string {
+	member, ok := v.Get(name)
+	if !ok {
+		return nil
+	}
+	return set(f.texts(member, join(at, name)))
+}

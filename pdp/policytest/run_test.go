@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/xiezhi-project/xiezhi/pdp"
 )
@@ -163,6 +164,27 @@ func TestAnEndedContextIsNotSuccess(t *testing.T) {
 	cancel()
 	if r := Run(ctx, release, Options{}); r.OK() || !strings.Contains(told(r), "stopped before this case") {
 		t.Errorf("got %q", told(r))
+	}
+}
+
+func TestUnitTestsCountAmongTheCases(t *testing.T) {
+	release := compile(t, release)
+	hit := Run(t.Context(), release, Options{UnitTests: func(_ context.Context, _ pdp.Program, _ time.Time, hits []int) ([]UnitTest, error) {
+		for i := range hits {
+			hits[i]++
+		}
+		return []UnitTest{{File: "platform/a_test.rego", Line: 3, Name: "test_a"}, {File: "platform/a_test.rego", Line: 5, Name: "test_b", Why: "not true"},
+			{File: "platform/a_test.rego", Line: 7, Name: "todo_test_c", Skipped: true}}, nil
+	}})
+	if hit.Passed != 1 || hit.Skipped != 1 || len(hit.Failed) != 1 || hit.Ran() != 2 {
+		t.Errorf("got %+v", hit)
+	}
+	// Every branch was reached, and yet no rule has spoken.
+	if len(hit.Uncovered) != 5 || hit.Uncovered[0].What != "rule" {
+		t.Errorf("got %v", hit.Uncovered)
+	}
+	if want := `platform/a_test.rego:5: test case "test_b": not true`; told(hit) != want {
+		t.Errorf("got %q, want %q", told(hit), want)
 	}
 }
 

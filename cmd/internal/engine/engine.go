@@ -1,0 +1,70 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"github.com/xiezhi-project/xiezhi/bundles"
+	"github.com/xiezhi-project/xiezhi/pdp"
+	"github.com/xiezhi-project/xiezhi/pdp/cedareval"
+	"github.com/xiezhi-project/xiezhi/pdp/celeval"
+	"github.com/xiezhi-project/xiezhi/pdp/policytest"
+	"github.com/xiezhi-project/xiezhi/pdp/regoeval"
+)
+
+// Engine compiles policies. Create it with [New].
+type Engine struct {
+	rego  *regoeval.Compiler
+	cedar *cedareval.Compiler
+	cel   *celeval.Compiler
+}
+
+// New returns an engine of Rego, Cedar and rule documents.
+func New() *Engine {
+	return &Engine{rego: regoeval.New(), cedar: cedareval.New(), cel: celeval.New()}
+}
+
+// Compile compiles a release, without a number. A wrong one is [pdp.Faults].
+func (e *Engine) Compile(ctx context.Context, content *bundles.Content) (*pdp.Release, error) {
+	return pdp.Compile(ctx, 0, content, e.rego, e.cedar, e.cel)
+}
+
+// Test runs the release's test cases and Rego unit tests.
+func (e *Engine) Test(ctx context.Context, release *pdp.Release, opts policytest.Options) *policytest.Report {
+	opts.UnitTests = unitTests
+	return policytest.Run(ctx, release, opts)
+}
+
+// unitTests are Rego's.
+func unitTests(ctx context.Context, program pdp.Program, now time.Time, hits []int) ([]policytest.UnitTest, error) {
+	rego, ok := program.(*regoeval.Program)
+	if !ok {
+		return nil, nil
+	}
+	results, err := rego.Test(ctx, now, hits)
+	if err != nil {
+		return nil, err
+	}
+	tests := make([]policytest.UnitTest, len(results))
+	for i, r := range results {
+		tests[i] = policytest.UnitTest{File: r.File, Line: r.Line, Name: r.Name, Why: r.Why, Skipped: r.Skipped}
+		if !r.Passed && r.Why == "" && !r.Skipped {
+			tests[i].Why = "it does not hold"
+		}
+	}
+	return tests, nil
+}
+
+// Gate compiles a candidate and runs its test cases and Rego unit tests. What
+// does not compile or does not hold is [pdp.Faults], and there is no release
+// then. What no case reaches does not stop a release.
+func (e *Engine) Gate(ctx context.Context, content *bundles.Content) (*pdp.Release, error) {
+	release, err := e.Compile(ctx, content)
+	if err != nil {
+		return nil, err
+	}
+	if report := e.Test(ctx, release, policytest.Options{NoCoverage: true}); !report.OK() {
+		return nil, report.AsFaults()
+	}
+	return release, nil
+}

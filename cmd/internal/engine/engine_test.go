@@ -1,0 +1,166 @@
+package engine
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/xiezhi-project/xiezhi/bundles"
+	"github.com/xiezhi-project/xiezhi/pdp"
+	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
+)
+
+type files map[string]string
+
+func content(t *testing.T, f files) *bundles.Content {
+	t.Helper()
+	var list []bundles.File
+	for path, data := range f {
+		list = append(list, bundles.File{Path: path, Data: []byte(data)})
+	}
+	c, err := bundles.NewContent(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+const (
+	sizes = "id: sizes\nname: Sizes\nrules:\n  - {id: too_large, condition: resource.properties.cpu > 8, effect: DENY, message: {en: No., zh: 不。}}\n"
+	cases = "policy: platform/sizes\nrequest: {tenant: acme, subject: {type: user, id: a}, action: x, resource: {type: y, id: z, properties: {cpu: 2}}}\n" +
+		"cases: [{name: small, expect: {reasons: []}}]\n"
+	lib     = "package xiezhi.platform.lib.n\n\nlimit := 8\n"
+	libTest = "package xiezhi.platform.lib.n_test\n\nimport data.xiezhi.platform.lib.n\n\ntest_limit if {\n\tn.limit == 8\n}\n"
+)
+
+func TestTheGateNamesWhatIsWrongAndWhere(t *testing.T) {
+	good := files{"platform/sizes.policy.yaml": sizes, "platform/sizes_cases.yaml": cases, "platform/lib/n.rego": lib, "platform/lib/n_test.rego": libTest}
+	for _, row := range []struct {
+		name, path, text string
+		want             string
+	}{
+		{"everything holds", "platform/sizes.policy.yaml", sizes, ""},
+		{"what no case reaches does not stop a release", "platform/more.policy.yaml", strings.ReplaceAll(sizes, "sizes", "more"), ""},
+		{"a rule document that does not compile", "platform/sizes.policy.yaml", strings.Replace(sizes, "> 8", ">", 1), "platform/sizes.policy.yaml:4: "},
+		{"a Rego file that does not compile", "platform/lib/n.rego", "package xiezhi.platform.lib.n\n\nlimit := ]\n", "platform/lib/n.rego:3: "},
+		{"a Cedar file that does not compile", "platform/c.cedar", "\npermit (principal, action);\n", "platform/c.cedar:2: "},
+		{"a case that does not hold", "platform/sizes_cases.yaml", strings.Replace(cases, "[]", "[too_large]", 1), `platform/sizes_cases.yaml:3: test case "small": reasons: want too_large, got none`},
+		{"a case that cannot be read", "platform/sizes_cases.yaml", cases + "more: 1\n", "platform/sizes_cases.yaml:4: /more: unknown member"},
+		{"a Rego unit test that does not hold", "platform/lib/n.rego", strings.Replace(lib, "8", "9", 1), `platform/lib/n_test.rego:5: test case "test_limit": `},
+		{"a Rego unit test that does not compile", "platform/lib/n_test.rego", strings.Replace(libTest, "n.limit", "m.limit", 1), "platform/lib/n_test.rego:6: "},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			candidate := files{row.path: row.text}
+			for path, text := range good {
+				if path != row.path {
+					candidate[path] = text
+				}
+			}
+			release, err := New().Gate(t.Context(), content(t, candidate))
+			if row.want == "" {
+				if err != nil || release == nil {
+					t.Fatalf("got %v, want it to pass", err)
+				}
+				return
+			}
+			var faults pdp.Faults
+			if !errors.As(err, &faults) || release != nil || !strings.HasPrefix(faults[0].String(), row.want) {
+				t.Errorf("got %v, want %q", err, row.want)
+			}
+		})
+	}
+}
+
+func TestShippedPoliciesPassTheGate(t *testing.T) {
+	shipped, err := Shipped()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New().Gate(t.Context(), shipped); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestARestrictionThatDoesNotCompileDenies(t *testing.T) {
+	release, err := New().Compile(t.Context(), content(t, files{
+		"platform/all.policy.yaml": "id: all\nname: All\nrules:\n  - {id: everybody, condition: 'true', effect: ALLOW, message: {en: Yes., zh: 可。}}\n",
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Date(2026, 6, 1, 8, 0, 0, 0, time.UTC)
+	decide := func(tenant string, r *authz.Restriction) authz.Decision {
+		t.Helper()
+		dynamic := (&pdp.Dynamic{}).With(pdp.DynamicChange{Restrictions: []pdp.CompiledRestriction{{Restriction: r, Program: New().Restriction(r)}}}, now)
+		p := pdp.New(pdp.Config{Now: func() time.Time { return now }, NewID: func() string { return "d" }})
+		d, _, err := p.Evaluate(t.Context(), &pdp.Snapshot{Release: release, Dynamic: dynamic}, authz.Request{
+			Tenant: tenant, Subject: authz.Entity{Type: "user", ID: "a"}, Action: authz.Action{Name: "x"}, Resource: authz.Entity{Type: "y", ID: "z"},
+		}, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	restriction := func(condition string) *authz.Restriction {
+		return &authz.Restriction{
+			ID: "rst-1", Tenant: "acme", Rules: []authz.RestrictionRule{{Condition: condition, Effect: authz.Deny}},
+			Validity: authz.Validity{Start: now.Add(-time.Hour), End: now.Add(time.Hour)},
+		}
+	}
+	if d := decide("acme", restriction("action == 'other'")); d.Effect != authz.Allow {
+		t.Errorf("one that does not apply: got %v", d.Reasons)
+	}
+	if d := decide("acme", restriction("action ==")); d.Effect != authz.Deny || d.Reasons[0].Rule != authz.RuleEvaluationError || d.Reasons[0].Policy != "dynamic/rst-1" {
+		t.Errorf("one that does not compile: got %v", d.Reasons)
+	}
+	if d := decide("globex", restriction("action ==")); d.Effect != authz.Allow {
+		t.Errorf("another tenant's: got %v", d.Reasons)
+	}
+	var field *authz.FieldError
+	if err := New().CheckRestriction(*restriction("action ==")); !errors.As(err, &field) || !strings.HasPrefix(field.Path, "/rules/0/condition") {
+		t.Errorf("check: got %v", err)
+	}
+	if err := New().CheckRestriction(*restriction("action == 'x'")); err != nil {
+		t.Errorf("check: got %v", err)
+	}
+}
+
+func TestReadFolderLeavesOutOnlyGoFilesAtTheTop(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range (files{"policies.go": "package policies", "platform/stray.go": "package stray", "platform/sizes.policy.yaml": sizes, ".git/config": ""}) {
+		file := filepath.Join(dir, filepath.FromSlash(name))
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := ReadFolder(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, f := range c.Files() {
+		names = append(names, f.Path)
+	}
+	if got := strings.Join(names, " "); got != "platform/sizes.policy.yaml platform/stray.go" {
+		t.Errorf("got %s", got)
+	}
+	for _, wrong := range []string{filepath.Join(dir, "nowhere"), filepath.Join(dir, "policies.go")} {
+		if _, err := ReadFolder(wrong); err == nil || !strings.Contains(err.Error(), "folder") {
+			t.Errorf("%s: got %v", wrong, err)
+		}
+	}
+}
+
+func TestFormatKnowsItsFiles(t *testing.T) {
+	for name, in := range (files{"a.rego": "package  a\n", "a.cedar": "permit (principal, action, resource);  \n", "a.cedarschema": "entity role;  \n"}) {
+		if out, err := Format(name, []byte(in)); err != nil || string(out) == in || !Formats(name) {
+			t.Errorf("%s: got %q, %v", name, out, err)
+		}
+	}
+	if out, err := Format("a.yaml", []byte("a:  1")); err != nil || string(out) != "a:  1" || Formats("a.yaml") {
+		t.Errorf("got %q, %v", out, err)
+	}
+}

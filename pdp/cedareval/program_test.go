@@ -24,15 +24,15 @@ attributes:
   resource.landing_zone: {source: cmdb, description: not the caller's to say}
 `
 
-func (f files) content(t testing.TB) *bundles.Content {
-	t.Helper()
+// content panics where a path is no path.
+func (f files) content() *bundles.Content {
 	list := []bundles.File{{Path: pdp.AttributesFile, Data: []byte(attributesFile)}}
 	for path, text := range f {
 		list = append(list, bundles.File{Path: path, Data: []byte(text)})
 	}
 	content, err := bundles.NewContent(list)
 	if err != nil {
-		t.Fatal(err)
+		panic(err)
 	}
 	return content
 }
@@ -40,7 +40,7 @@ func (f files) content(t testing.TB) *bundles.Content {
 // compile compiles a repository that is expected to be right.
 func (f files) compile(t testing.TB) *program {
 	t.Helper()
-	release, err := pdp.Compile(context.Background(), 1, f.content(t), New())
+	release, err := pdp.Compile(context.Background(), 1, f.content(), New())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +50,7 @@ func (f files) compile(t testing.TB) *program {
 // faults compiles a repository that is expected to be wrong.
 func (f files) faults(t testing.TB) pdp.Faults {
 	t.Helper()
-	_, err := pdp.Compile(context.Background(), 1, f.content(t), New())
+	_, err := pdp.Compile(context.Background(), 1, f.content(), New())
 	var faults pdp.Faults
 	if !errors.As(err, &faults) {
 		t.Fatalf("compiled, or failed otherwise: %v", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -31,10 +32,10 @@ func Place(path string) (layer, tenant string, err error) {
 			return "", "", fmt.Errorf("path %q: want tenants/<tenant>/<file>", path)
 		}
 		return "tenant", tenant, nil
-	case nested && (first == "platform" || first == "tables" || first == "approvals"), !nested:
+	case nested && slices.Contains([]string{"platform", "tables", "approvals", "examples"}, first), !nested:
 		return "platform", "", nil
 	default:
-		return "", "", fmt.Errorf("path %q: want platform/…, self/…, tenants/<tenant>/…, tables/…, approvals/… or a file of the root", path)
+		return "", "", fmt.Errorf("path %q: want platform/…, self/…, tenants/<tenant>/…, tables/…, approvals/…, examples/… or a file of the root", path)
 	}
 }
 

@@ -26,8 +26,13 @@ with every reason, by policies in Rego, Cedar and rule documents.
 		return fmt.Errorf("%w: see %s --help", err, cmd.CommandPath())
 	})
 	root.AddCommand(
+		newServe(),
+		newDev(),
 		newDecide(),
 		newPolicy(),
+		newRelease(),
+		newToken(),
+		newAdmin(),
 	)
 	return root
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/xiezhi-project/xiezhi/bundles"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/engine"
 	"github.com/xiezhi-project/xiezhi/pap"
+	"github.com/xiezhi-project/xiezhi/pdp"
 )
 
 // publishFirst publishes the policy folder as it is found. A folder that does
@@ -22,7 +24,7 @@ import (
 func (s *session) publishFirst(ctx context.Context) error {
 	err := s.publish(ctx)
 	if err != nil && s.node.PDP.Active() != nil {
-		fmt.Fprintf(s.Out, "not published: %s\nThe release before stays active.\n", indent(err))
+		fmt.Fprintf(s.Out, "not published: %s\nThe release before stays active.\n", s.indent(err))
 		return nil
 	}
 	return err
@@ -112,7 +114,7 @@ func (s *session) watch(ctx context.Context) error {
 		case <-quiet.C:
 			if err := s.publish(ctx); err != nil && ctx.Err() == nil {
 				fmt.Fprintf(s.Out, "%s not published, release %d stays active:\n%s\n",
-					s.node.PAP.Now().Format(time.TimeOnly), s.node.PDP.Active().Release.Number, indent(err))
+					s.node.PAP.Now().Format(time.TimeOnly), s.node.PDP.Active().Release.Number, s.indent(err))
 			}
 		}
 	}
@@ -130,6 +132,16 @@ func watchFolders(watcher *fsnotify.Watcher, root string) error {
 	})
 }
 
-func indent(err error) string {
+// indent writes an error for the terminal; files of faults can be opened from
+// where dev runs.
+func (s *session) indent(err error) string {
+	var faults pdp.Faults
+	if errors.As(err, &faults) && s.Policies != "" {
+		located := slices.Clone(faults)
+		for i := range located {
+			located[i].File = filepath.Join(s.Policies, filepath.FromSlash(located[i].File))
+		}
+		err = located
+	}
 	return "  " + strings.ReplaceAll(err.Error(), "\n", "\n  ")
 }

@@ -17,7 +17,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
@@ -261,59 +260,3 @@ func (r Roles) Attribute(_ context.Context, q pdp.AttributeQuery) (authz.Value, 
 
 // Local reports that answers come from memory.
 func (Roles) Local() bool { return true }
-
-// SnapshotAt loads what was in force at a revision: its release, and the
-// grants and restrictions of its log position. The directory is today's. It
-// returns pap.ErrNotFound for a revision that never was.
-func (f *Feed) SnapshotAt(ctx context.Context, revision authz.Revision) (*pdp.Snapshot, error) {
-	if active := f.config.PDP.Active(); active != nil && active.Revision() == revision {
-		return active, nil
-	}
-	var content *bundles.Content
-	var records []pap.Record
-	err := f.config.Store.View(ctx, func(tx pap.Tx) error {
-		head, err := tx.Head()
-		if err != nil {
-			return err
-		}
-		if revision.Release == 0 || !head.Includes(revision) {
-			return fmt.Errorf("revision %s: %w", revision, pap.ErrNotFound)
-		}
-		r, err := tx.Release(revision.Release)
-		if err != nil {
-			return err
-		}
-		if content, err = pap.ReadContent(tx, r); err != nil {
-			return err
-		}
-		records, err = newEntries(tx, 0)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	records = slices.DeleteFunc(records, func(r pap.Record) bool { return r.Position > revision.Position })
-	change, err := f.dynamicChange(records)
-	if err != nil {
-		return nil, err
-	}
-	release, err := f.config.Compile(ctx, content)
-	if err != nil {
-		return nil, fmt.Errorf("release %d: %w", revision.Release, err)
-	}
-	return &pdp.Snapshot{
-		Release: release.Numbered(revision.Release), Dynamic: new(pdp.Dynamic).With(change, f.config.Now()),
-		Position: revision.Position, Directory: Roles{f.config.Directory},
-	}, nil
-}
-
-// NewestRevision reads the head of the store.
-func (f *Feed) NewestRevision(ctx context.Context) (authz.Revision, error) {
-	var head authz.Revision
-	err := f.config.Store.View(ctx, func(tx pap.Tx) error {
-		var err error
-		head, err = tx.Head()
-		return err
-	})
-	return head, err
-}

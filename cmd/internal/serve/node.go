@@ -18,6 +18,7 @@ import (
 	"github.com/xiezhi-project/xiezhi/cmd/internal/feed"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/httpd"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/postgres"
+	"github.com/xiezhi-project/xiezhi/cmd/internal/preview"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/spool"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/sqlite"
 	"github.com/xiezhi-project/xiezhi/pap"
@@ -30,27 +31,35 @@ type Store interface {
 	pap.AuditStore
 }
 
-// Node is one running server.
-type Node struct {
+// Core is the administration of one store: what works without a listener.
+type Core struct {
 	PAP   *pap.Service
 	PDP   *pdp.PDP
 	Feed  *feed.Feed
 	Store Store
 
+	guard    *access.Guard
+	policies *policies
+}
+
+// Node is one running server.
+type Node struct {
+	*Core
 	spool *spool.Spool
 	http  *httpd.Server
 }
 
 // OpenStore opens the configured database and brings its schema up to date.
-func OpenStore(ctx context.Context, c config.Server) (Store, error) {
+// Only one server may own a SQLite folder; PostgreSQL takes any number.
+func OpenStore(ctx context.Context, c config.Server, server bool, log *slog.Logger) (Store, error) {
 	database, err := c.Database()
 	if err != nil {
 		return nil, err
 	}
 	if database != "" {
-		return postgres.Open(ctx, database)
+		return postgres.Open(ctx, database, postgres.Options{Log: log})
 	}
-	return sqlite.Open(ctx, c.Data)
+	return sqlite.Open(ctx, c.Data, sqlite.Options{Exclusive: server})
 }
 
 const (
@@ -61,50 +70,63 @@ const (
 	fresh     = 800 * time.Millisecond
 )
 
-// Open builds a node and brings it up to date. It serves nothing yet.
-func Open(ctx context.Context, c config.Server, log *slog.Logger) (_ *Node, err error) {
-	n := &Node{}
-	if n.Store, err = OpenStore(ctx, c); err != nil {
-		return nil, err
-	}
-	n.spool, err = spool.Open(filepath.Join(c.Data, "spool"), spool.Options{MaxBytes: c.SpoolMaxBytes}, n.Store.InsertDecisions)
-	if err != nil {
-		return nil, errors.Join(err, n.Store.Close())
-	}
-	if err := n.build(c, log); err != nil {
-		return nil, errors.Join(err, n.Close())
-	}
-	if err := n.Feed.Sync(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("start: %w", err), n.Close())
-	}
-	return n, nil
-}
-
-// build makes the parts, each out of those before it.
-func (n *Node) build(c config.Server, log *slog.Logger) (err error) {
-	policies := &policies{Engine: engine.New()}
+// OpenCore builds the core over a store and brings it up to date. Decisions are recorded by recorder, if there is one.
+func OpenCore(ctx context.Context, c config.Server, store Store, recorder pdp.Recorder, log *slog.Logger) (*Core, error) {
+	core := &Core{Store: store, policies: &policies{Engine: engine.New()}}
 	directory := &pap.Directory{}
 	uses := &useCounter{}
-	n.PDP = pdp.New(pdp.Config{
-		Recorder: recorder{n.spool}, Uses: uses, Budget: c.Budget, Now: time.Now, NewID: newID,
+	core.PDP = pdp.New(pdp.Config{Recorder: recorder, Uses: uses, Budget: c.Budget, Now: time.Now, NewID: newID})
+	core.Feed = feed.New(feed.Config{
+		Store: store, PDP: core.PDP, Directory: directory, Compile: core.policies.compile,
+		CompileRestriction: core.policies.Restriction, Poll: pollEvery, Now: time.Now, Log: log,
 	})
-	n.Feed = feed.New(feed.Config{
-		Store: n.Store, PDP: n.PDP, Directory: directory, Compile: policies.compile,
-		CompileRestriction: policies.Restriction, Poll: pollEvery, Now: time.Now, Log: log,
+	core.guard = access.New(access.Config{PDP: core.PDP, Directory: directory, Feed: core.Feed, Now: time.Now, Fresh: fresh})
+	core.PAP = pap.New(pap.Config{
+		Store: store, Gate: gate{core.policies, core.guard}, Active: core.active, CheckRestriction: core.policies.CheckRestriction,
+		CatchUp: core.Feed.Sync, Now: time.Now, NewID: newID, Ceiling: c.GrantCeiling,
 	})
-	guard := access.New(access.Config{PDP: n.PDP, Directory: directory, Feed: n.Feed, Now: time.Now, Fresh: fresh})
-	n.PAP = pap.New(pap.Config{
-		Store: n.Store, Gate: gate{policies, guard}, Active: n.active, CheckRestriction: policies.CheckRestriction,
-		CatchUp: n.Feed.Sync, Now: time.Now, NewID: newID, Ceiling: c.GrantCeiling,
-	})
-	uses.pap = n.PAP
+	uses.pap = core.PAP
+	if err := core.Feed.Sync(ctx); err != nil {
+		return nil, fmt.Errorf("read the store: %w", err)
+	}
+	return core, nil
+}
+
+// active is the release in force, as pap sees it.
+func (c *Core) active() pap.Candidate {
+	if s := c.PDP.Active(); s != nil {
+		return candidate{s}
+	}
+	return nil
+}
+
+// Open builds a node and brings it up to date. It serves nothing yet.
+func Open(ctx context.Context, c config.Server, log *slog.Logger) (*Node, error) {
+	store, err := OpenStore(ctx, c, true, log)
+	if err != nil {
+		return nil, err
+	}
+	options := spool.Options{MaxBytes: c.SpoolMaxBytes, Log: log}
+	records, err := spool.Open(filepath.Join(c.Data, "spool"), options, store.InsertDecisions)
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	core, err := OpenCore(ctx, c, store, recorder{records}, log)
+	if err != nil {
+		return nil, errors.Join(err, closeSpool(records), store.Close())
+	}
+	n := &Node{Core: core, spool: records}
 	n.http, err = httpd.New(httpd.Config{
-		Guard: guard, PDP: n.PDP, PAP: n.PAP, Audit: n.Store, Replays: n.Store,
-		NewestRevision: n.Feed.NewestRevision, SnapshotAt: n.Feed.SnapshotAt, Candidate: policies.candidate,
+		Guard: core.guard, PDP: core.PDP, PAP: core.PAP, Store: store, Preview: preview.New(preview.Config{
+			Store: store, Compile: core.policies.Compile, CompileRestriction: core.policies.Restriction, Now: time.Now,
+		}),
 		Checks: n.checks(), CertFile: c.TLSCert, KeyFile: c.TLSKey, Insecure: c.InsecureListen,
 		Now: time.Now, NewID: newID, Log: log,
 	})
-	return err
+	if err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	return n, nil
 }
 
 // Serve answers on the listener until ctx ends, then drains and closes.
@@ -118,22 +140,29 @@ func (n *Node) Serve(ctx context.Context, listener net.Listener) error {
 	return errors.Join(err, n.Close())
 }
 
-// closeWithin bounds how long a stopping node waits for its records.
-const closeWithin = 20 * time.Second
-
 // Close hands what the spool holds to the database and releases both.
 func (n *Node) Close() error {
+	return errors.Join(closeSpool(n.spool), n.Store.Close())
+}
+
+// closeWithin bounds how long a stopping node waits for the database to take
+// its records; what is left is shipped at the next start.
+const closeWithin = 20 * time.Second
+
+func closeSpool(s *spool.Spool) error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
 	defer cancel()
-	return errors.Join(n.spool.Close(ctx), n.Store.Close())
+	return s.Close(ctx)
 }
 
 // checks are what readiness asks beside an active release.
 func (n *Node) checks() []httpd.Check {
 	return []httpd.Check{
 		{Name: "store", Run: func(ctx context.Context) error {
-			_, err := n.Feed.NewestRevision(ctx)
-			return err
+			return n.Store.View(ctx, func(tx pap.Tx) error {
+				_, err := tx.Head()
+				return err
+			})
 		}},
 		{Name: "feed", Run: func(context.Context) error {
 			if age := n.Feed.Age(); age > 5*fresh {
@@ -142,14 +171,6 @@ func (n *Node) checks() []httpd.Check {
 			return nil
 		}},
 	}
-}
-
-// active is the release in force, as pap sees it.
-func (n *Node) active() pap.Candidate {
-	if s := n.PDP.Active(); s != nil {
-		return candidate{s}
-	}
-	return nil
 }
 
 // newID returns a ULID: sortable by time, unique across nodes.

@@ -8,7 +8,6 @@ import (
 	"github.com/xiezhi-project/xiezhi/bundles"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/access"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/engine"
-	"github.com/xiezhi-project/xiezhi/cmd/internal/httpd"
 	"github.com/xiezhi-project/xiezhi/pap"
 	"github.com/xiezhi-project/xiezhi/pdp"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
@@ -26,25 +25,6 @@ func (p *policies) compile(ctx context.Context, content *bundles.Content) (*pdp.
 		return r, nil
 	}
 	return p.Compile(ctx, content)
-}
-
-// candidate compiles documents on top of a snapshot, for a trial.
-func (p *policies) candidate(ctx context.Context, base *pdp.Snapshot, documents []httpd.Document) (*pdp.Snapshot, error) {
-	changes := make([]bundles.Change, len(documents))
-	for i, d := range documents {
-		changes[i] = bundles.Change{Path: d.Path, Data: []byte(d.Content)}
-	}
-	content, err := base.Release.Content.Apply(changes)
-	if err != nil {
-		return nil, err
-	}
-	release, err := p.Compile(ctx, content)
-	if err != nil {
-		return nil, err
-	}
-	trial := *base
-	trial.Release = release.Numbered(base.Release.Number)
-	return &trial, nil
 }
 
 // gate lets a candidate pass that compiles, whose test cases hold, and under

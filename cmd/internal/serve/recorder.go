@@ -1,0 +1,37 @@
+package serve
+
+import (
+	"context"
+
+	"github.com/xiezhi-project/xiezhi/cmd/internal/spool"
+	"github.com/xiezhi-project/xiezhi/pap"
+	"github.com/xiezhi-project/xiezhi/pdp"
+	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
+)
+
+// recorder hands decisions to the spool as audit records (X15).
+type recorder struct {
+	spool *spool.Spool
+}
+
+func (r recorder) Record(ctx context.Context, d *pdp.Record) error {
+	answer, err := authz.Parse(d.Decision.AppendJSON(nil))
+	if err != nil {
+		return err
+	}
+	body, err := authz.ObjectValue(
+		authz.Member{Name: "request", Value: d.Request.Value()},
+		authz.Member{Name: "decision", Value: answer},
+	)
+	if err != nil {
+		return err
+	}
+	return r.spool.Append(ctx, &authz.AuditRecord{
+		ID: d.Decision.ID, Time: d.Time.UTC(), Kind: authz.AuditDecision,
+		Tenant: d.Request.Tenant, Actor: d.Caller.Name,
+		Subject:  pap.SubjectName(d.Request.Subject.Type, d.Request.Subject.ID),
+		Action:   d.Request.Action.Name,
+		Resource: d.Request.Resource.Type + ":" + d.Request.Resource.ID,
+		Effect:   d.Decision.Effect.String(), Revision: d.Decision.Revision.String(), Body: body,
+	}, d.Durability == pdp.Strict)
+}

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/xiezhi-project/xiezhi/cmd/internal/config"
+	"github.com/xiezhi-project/xiezhi/cmd/internal/serve"
+)
+
+func newServe() *cobra.Command {
+	var flags serverFlags
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run a server",
+		Long: `Serve answers decisions over HTTP and administers policies. It publishes nothing
+by itself: make the first administrator with xiezhi admin bootstrap, which also
+publishes the shipped policies. Keys of the configuration are in docs/operate.md.`,
+		Example: "  xiezhi serve --config /etc/xiezhi.yaml\n  xiezhi serve --data /var/lib/xiezhi --tls-cert cert.pem --tls-key key.pem --listen :8080",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := flags.load(cmd)
+			if err != nil {
+				return err
+			}
+			log, err := newLogger(cmd.ErrOrStderr(), c.LogLevel, c.LogFormat)
+			if err != nil {
+				return err
+			}
+			return runServer(cmd.Context(), c, log)
+		},
+	}
+	flags.registerStore(cmd)
+	cmd.Flags().String("listen", "", "`address` of the API, host:port (default 127.0.0.1:8080)")
+	cmd.Flags().String("tls-cert", "", "PEM `file` of the certificate chain")
+	cmd.Flags().String("tls-key", "", "PEM `file` of its key")
+	cmd.Flags().Bool("insecure-listen", false, "allow plain HTTP beyond loopback, behind a proxy that ends TLS")
+	cmd.Flags().String("log-level", "", "debug, info, warn or error (default info)")
+	cmd.Flags().String("log-format", "", "text or json (default text)")
+	return cmd
+}
+
+// serverFlags read the configuration: each flag whose name is a key, with
+// hyphens, overrides the file and the environment where it is given.
+type serverFlags struct {
+	file string
+}
+
+// registerStore adds the flags that say where the state is.
+func (f *serverFlags) registerStore(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.file, "config", "", "configuration `file` (YAML); see docs/operate.md")
+	cmd.Flags().String("data", "", "`folder` of SQLite and the decision spool (default /var/lib/xiezhi)")
+	cmd.Flags().String("database-url", "", "PostgreSQL `URL` without a password; default SQLite in --data")
+	cmd.Flags().String("database-url-file", "", "`file` that holds a PostgreSQL URL")
+}
+
+// notKeys are flags that are no keys of the configuration.
+var notKeys = map[string]bool{"config": true, "json": true, "name": true, "for": true, "policies": true, "restore-self": true, "out": true, "in": true}
+
+func (f *serverFlags) load(cmd *cobra.Command) (config.Server, error) {
+	given := map[string]any{}
+	cmd.Flags().Visit(func(flag *pflag.Flag) {
+		if !notKeys[flag.Name] {
+			given[strings.ReplaceAll(flag.Name, "-", "_")] = flag.Value.String()
+		}
+	})
+	return config.Load(f.file, os.Environ(), given)
+}
+
+func runServer(ctx context.Context, c config.Server, log *slog.Logger) error {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", c.Listen)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%s is taken by another process; choose another with --listen", c.Listen)
+	}
+	if err != nil {
+		return err
+	}
+	node, err := serve.Open(ctx, c, log)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	revision := "none: run xiezhi admin bootstrap"
+	if active := node.PDP.Active(); active != nil {
+		revision = active.Revision().String()
+	}
+	log.Info("serving", "address", listener.Addr().String(), "revision", revision, "version", version)
+	return node.Serve(ctx, listener)
+}
+
+func newLogger(w io.Writer, level, format string) (*slog.Logger, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, fmt.Errorf("log_level %q: want debug, info, warn or error", level)
+	}
+	options := &slog.HandlerOptions{Level: l}
+	switch format {
+	case "text":
+		return slog.New(slog.NewTextHandler(w, options)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, options)), nil
+	default:
+		return nil, fmt.Errorf("log_format %q: want text or json", format)
+	}
+}

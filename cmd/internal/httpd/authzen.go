@@ -31,7 +31,7 @@ func (c *call) authzenTenant() (string, error) {
 	if err := authz.ValidTenant(tenant); err != nil {
 		return "", &parameterError{Name: HeaderTenant, Detail: err.Error()}
 	}
-	return tenant, c.allow(c.base, rightDecide, tenant)
+	return tenant, nil
 }
 
 // authzenBody reads the body, which is an object.
@@ -117,6 +117,9 @@ func (c *call) authzenEvaluations() error {
 		} else {
 			q.err = under(itemPath(i), q.err)
 		}
+	}
+	if err := rights.refused(questions, tenant); err != nil {
+		return err
 	}
 	answers := c.askAll(questions, how, caller)
 	c.answerJSON(http.StatusOK, func(buf []byte) []byte {

@@ -2,6 +2,7 @@ package httpd
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"runtime"
@@ -9,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/xiezhi-project/xiezhi/pap"
 	"github.com/xiezhi-project/xiezhi/pdp"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
@@ -106,6 +108,25 @@ func (b *batchRights) mayDecide(req *authz.Request) error {
 	return err
 }
 
+// refused returns the refusal of the whole batch: of a caller that may ask for
+// none of the items. Where no item could be read, so that no right was asked
+// for, the caller must still be one who may ask for something.
+func (b *batchRights) refused(questions []question, tenant string) error {
+	if !b.c.asked {
+		err := b.c.allow(b.c.base, rightDecide, tenant)
+		if errors.Is(err, pap.ErrForbidden) {
+			err = b.c.allow(b.c.base, rightOnBehalf, tenant)
+		}
+		return err
+	}
+	for _, q := range questions {
+		if !errors.Is(q.err, pap.ErrForbidden) {
+			return nil
+		}
+	}
+	return questions[0].err
+}
+
 // askAll decides the questions in order, each with its own record. Those that
 // end early are asked one after the other: a decision behind the end would be
 // recorded and count uses for nobody.
@@ -201,7 +222,12 @@ func (c *call) decideBatch() error {
 			q.err = rights.mayDecide(&q.req)
 		}
 	}
-	if err := refusedAll(questions, rights.known); err != nil {
+	named, _ := body.Get("tenant")
+	tenant, err := c.tenant(named.Text())
+	if err != nil {
+		return err
+	}
+	if err := rights.refused(questions, tenant); err != nil {
 		return err
 	}
 	if extras.permit {
@@ -225,21 +251,6 @@ func (c *call) decideBatch() error {
 		return append(buf, `]}`...)
 	})
 	return nil
-}
-
-// refusedAll returns the refusal that holds for every item: of a caller that
-// lacks the right, there is nothing to answer item by item. Where no item
-// could even be read, the right was not asked for; the call is malformed.
-func refusedAll(questions []question, asked map[batchRight]error) error {
-	for _, q := range questions {
-		if q.err == nil {
-			return nil
-		}
-	}
-	for _, err := range asked {
-		return err
-	}
-	return questions[0].err
 }
 
 // checkMembers refuses members that are neither the request's nor extra.

@@ -45,12 +45,12 @@ func decisionRoutes() []Route {
 		},
 		{
 			Method: http.MethodPost, Path: "/access/v1/evaluation", Operation: "authzenEvaluation", Rights: []string{rightDecide, rightOnBehalf},
-			Summary: "AuthZEN 1.0 Access Evaluation", Headers: []string{"X-Xiezhi-Tenant", "X-Request-ID"},
+			Summary: "AuthZEN 1.0 Access Evaluation", Headers: []string{"X-Xiezhi-Tenant", "X-Request-ID", "Idempotency-Key"},
 			Body: "AuthZENRequest", Status: http.StatusOK, Answer: "AuthZENDecision", AuthZEN: true, handle: (*call).authzenEvaluation,
 		},
 		{
 			Method: http.MethodPost, Path: "/access/v1/evaluations", Operation: "authzenEvaluations", Rights: []string{rightDecide, rightOnBehalf},
-			Summary: "AuthZEN 1.0 Access Evaluations", Headers: []string{"X-Xiezhi-Tenant", "X-Request-ID"},
+			Summary: "AuthZEN 1.0 Access Evaluations", Headers: []string{"X-Xiezhi-Tenant", "X-Request-ID", "Idempotency-Key"},
 			Body: "AuthZENBatchRequest", Status: http.StatusOK, Answer: "AuthZENAnswer", AuthZEN: true, handle: (*call).authzenEvaluations,
 		},
 	}
@@ -139,14 +139,11 @@ func (c *call) requestOf(v authz.Value, extra ...string) (authz.Request, error) 
 	return req, err
 }
 
-// mayDecide asks for the rights that this request takes: a caller asks for
-// itself unless it may ask on behalf of others.
+// mayDecide asks for the right that this request takes: a caller asks for
+// itself, or on behalf of others where it may.
 func (c *call) mayDecide(req *authz.Request) error {
-	if err := c.allow(c.base, rightDecide, req.Tenant); err != nil {
-		return err
-	}
 	if c.asksForItself(req) {
-		return nil
+		return c.allow(c.base, rightDecide, req.Tenant)
 	}
 	return c.allow(c.base, rightOnBehalf, req.Tenant)
 }

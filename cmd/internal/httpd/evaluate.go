@@ -1,10 +1,12 @@
 package httpd
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/xiezhi-project/xiezhi/bundles"
 	"github.com/xiezhi-project/xiezhi/pap"
@@ -14,6 +16,10 @@ import (
 
 // MaxCandidate is how many documents one candidate may hold.
 const MaxCandidate = 64
+
+// compileTimeout bounds loading a revision and compiling a candidate: it is
+// the caller's text that is compiled.
+const compileTimeout = 20 * time.Second
 
 // evaluate answers POST /api/v1/evaluate.
 func (c *call) evaluate() error {
@@ -178,7 +184,7 @@ func (c *call) snapshot(e evaluation) (*pdp.Snapshot, error) {
 	if base == nil {
 		return nil, pdp.ErrNotReady
 	}
-	ctx, cancel := c.stored()
+	ctx, cancel := context.WithTimeout(c.base, compileTimeout)
 	defer cancel()
 	if !e.revision.IsZero() && e.revision != base.Revision() {
 		var err error

@@ -1,0 +1,467 @@
+package httpd
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/xiezhi-project/xiezhi/bundles"
+	"github.com/xiezhi-project/xiezhi/cmd/internal/access"
+	"github.com/xiezhi-project/xiezhi/cmd/internal/admin"
+	"github.com/xiezhi-project/xiezhi/cmd/internal/engine"
+	"github.com/xiezhi-project/xiezhi/cmd/internal/feed"
+	"github.com/xiezhi-project/xiezhi/cmd/internal/preview"
+	"github.com/xiezhi-project/xiezhi/cmd/internal/sqlite"
+	"github.com/xiezhi-project/xiezhi/pap"
+	"github.com/xiezhi-project/xiezhi/pdp"
+	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
+)
+
+// rig is one server with its real parts: SQLite, feed, guard, engine, and the
+// shipped self policies. Only the recorder is the test's own, so that it can
+// fail.
+type rig struct {
+	*Server
+	t      testing.TB
+	url    string
+	log    *bytes.Buffer
+	node   parts
+	tokens map[string]string
+	record *recorder
+	schema *schemas
+}
+
+// parts are what a server stands on.
+type parts struct {
+	store *sqlite.Store
+	pdp   *pdp.PDP
+	pap   *pap.Service
+	feed  *feed.Feed
+	guard *access.Guard
+}
+
+// recorder keeps records, or fails.
+type recorder struct {
+	mu   sync.Mutex
+	all  []pdp.Record
+	fail error
+}
+
+func (r *recorder) Record(_ context.Context, d *pdp.Record) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.fail == nil {
+		r.all = append(r.all, *d)
+	}
+	return r.fail
+}
+
+func (r *recorder) take() []pdp.Record {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := r.all
+	r.all = nil
+	return all
+}
+
+func (r *recorder) breakWith(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.fail = err
+}
+
+// gate compiles; what else a gate does is tested where it lives.
+type gate struct{ engine *engine.Engine }
+
+func (g gate) Check(ctx context.Context, content *bundles.Content) (pap.Candidate, error) {
+	release, err := g.engine.Gate(ctx, content)
+	if err != nil {
+		return nil, err
+	}
+	return candidate{&pdp.Snapshot{Release: release, Dynamic: &pdp.Dynamic{}}}, nil
+}
+
+type candidate struct{ *pdp.Snapshot }
+
+func (c candidate) Rule(name string) (pap.RuleInfo, bool) {
+	rule, ok := c.Release.Rule(name)
+	if !ok {
+		return pap.RuleInfo{}, false
+	}
+	info := pap.RuleInfo{Digest: rule.Digest.String(), Waivable: rule.Waivable, Finding: true}
+	info.Effect = map[pdp.RuleKind]authz.Effect{pdp.KindAllow: authz.Allow, pdp.KindReview: authz.Review}[rule.Kind]
+	_, info.Tenant, _ = pdp.PolicyPlace(name)
+	return info, true
+}
+
+func (c candidate) RequestDigest(req authz.Request) (string, error) {
+	digest, err := c.Snapshot.RequestDigest(req, time.Now())
+	return digest.String(), err
+}
+
+// testPolicies is the repository that most tests decide by.
+func testPolicies() map[string]string {
+	return map[string]string{
+		"attributes.yaml": `attributes: {subject.roles: {trusted: true, source: directory}}`,
+		"platform/machines.policy.json": `{"id":"machines","name":"Machines","scope":{"actions":["ecs.*"]},"rules":[
+			{"id":"anybody","condition":"true","effect":"ALLOW"},
+			{"id":"small_only","condition":"resource.properties.cpu > 4","effect":"DENY","path":"/resource/properties/cpu","message":{"en":"Too large.","zh":"过大。"},"severity":"high"},
+			{"id":"public_ip","condition":"has(resource.properties.public_ip)","effect":"REVIEW","admits":false,"message":{"en":"A public IP.","zh":"公网 IP。"}},
+			{"id":"encrypt","condition":"has(resource.properties.secret)","effect":"ALLOW","obligations":[{"id":"encrypt_at_rest","must":true,"params":{}}]},
+			{"id":"broken","condition":"has(resource.properties.broken) && resource.properties.broken.nowhere == 1","effect":"DENY","message":{"en":"x","zh":"x"}}]}`,
+		"platform/records.policy.json": `{"id":"records","name":"Records","scope":{"actions":["read","write","delete"],"resource_types":["record"]},"rules":[
+			{"id":"readers","condition":"action == 'read' && resource.id == 'record-1'","effect":"ALLOW"},
+			{"id":"writers","condition":"action == 'write' && subject.id == 'alice' && resource.id == 'record-1'","effect":"ALLOW"},
+			{"id":"soft_delete","condition":"action == 'delete' && subject.id == 'alice' && has(action_properties.soft) && action_properties.soft","effect":"ALLOW"},
+			{"id":"administrators","condition":"action == 'write' && has(subject.properties.role) && subject.properties.role == 'admin'","effect":"ALLOW"},
+			{"id":"archived","condition":"action == 'write' && has(resource.properties.status) && resource.properties.status == 'archived' && !(has(subject.properties.role) && subject.properties.role == 'admin')","effect":"DENY","message":{"en":"Archived.","zh":"已归档。"}}]}`,
+		"tenants/acme/own.policy.json": `{"id":"own","name":"Own","scope":{"actions":["acme.*"]},"rules":[
+			{"id":"yes","condition":"true","effect":"ALLOW"},
+			{"id":"ask","condition":"has(resource.properties.ask)","effect":"REVIEW","message":{"en":"Ask.","zh":"请问。"}}]}`,
+		"tables/limits.yaml": "tenants:\n  acme: {secret: acme-secret}\n  globex: {secret: globex-secret}\n",
+	}
+}
+
+// newRig starts a server over loopback. Its tokens are by name: admin and
+// auditor of the platform; of acme author, tenantadmin, pep, and the service
+// shop; shop also exists in globex as globexshop.
+func newRig(t testing.TB, files map[string]string) *rig {
+	t.Helper()
+	r := build(t, files, Config{})
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.url = "http://" + listener.Addr().String()
+	ctx, stop := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- r.Serve(ctx, listener) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
+// build makes the server without serving.
+func build(t testing.TB, files map[string]string, config Config) *rig {
+	t.Helper()
+	ctx := context.Background()
+	r := &rig{t: t, log: &bytes.Buffer{}, tokens: map[string]string{}, record: &recorder{}}
+	var err error
+	if r.node.store, err = sqlite.Open(ctx, t.TempDir(), sqlite.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := r.node.store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	newID := func() string { return ulid.Make().String() }
+	log := slog.New(slog.NewTextHandler(&lockedWriter{w: r.log}, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	compiler := engine.New()
+	directory := &pap.Directory{}
+	uses := &useCounter{}
+	r.node.pdp = pdp.New(pdp.Config{Recorder: r.record, Uses: uses, Now: time.Now, NewID: newID})
+	r.node.feed = feed.New(feed.Config{
+		Store: r.node.store, PDP: r.node.pdp, Directory: directory, Compile: compiler.Compile,
+		CompileRestriction: compiler.Restriction, Poll: time.Minute, Now: time.Now, Log: log,
+	})
+	r.node.guard = access.New(access.Config{PDP: r.node.pdp, Directory: directory, Feed: r.node.feed, Now: time.Now, Fresh: time.Second})
+	r.node.pap = pap.New(pap.Config{
+		Store: r.node.store, Gate: gate{compiler}, CheckRestriction: compiler.CheckRestriction,
+		Active: func() pap.Candidate {
+			if s := r.node.pdp.Active(); s != nil {
+				return candidate{s}
+			}
+			return nil
+		},
+		CatchUp: r.node.feed.Sync, Now: time.Now, NewID: newID,
+	})
+	uses.pap = r.node.pap
+	config.Guard, config.PDP, config.PAP, config.Store = r.node.guard, r.node.pdp, r.node.pap, r.node.store
+	config.Preview = preview.New(preview.Config{
+		Store: r.node.store, Compile: compiler.Compile, CompileRestriction: compiler.Restriction, Now: time.Now,
+	})
+	config.Now, config.NewID, config.Log = time.Now, newID, log
+	if r.Server, err = New(config); err != nil {
+		t.Fatal(err)
+	}
+	r.schema = newSchemas(t, r.openapi)
+	if files != nil {
+		r.populate(ctx, files)
+	}
+	return r
+}
+
+type useCounter struct{ pap *pap.Service }
+
+func (u *useCounter) CountUses(ctx context.Context, grants []*authz.Grant, caller pdp.Caller, decisionID string) ([]string, error) {
+	key := decisionID
+	if caller.IdempotencyKey != "" {
+		key = caller.Name + " " + caller.IdempotencyKey
+	}
+	return u.pap.CountUses(ctx, grants, key)
+}
+
+// populate publishes files beside the shipped self policies and makes callers.
+func (r *rig) populate(ctx context.Context, files map[string]string) {
+	r.t.Helper()
+	must := func(err error) {
+		r.t.Helper()
+		if err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	actor := admin.LocalActor()
+	shipped, err := engine.Shipped()
+	must(err)
+	var all []bundles.File
+	for _, f := range shipped.Files() {
+		if strings.HasPrefix(f.Path, "self/") {
+			all = append(all, f)
+		}
+	}
+	for path, text := range files {
+		all = append(all, bundles.File{Path: path, Data: []byte(text)})
+	}
+	content, err := bundles.NewContent(all)
+	must(err)
+	must(admin.EnsureRoles(ctx, r.node.pap, actor))
+	for _, id := range []string{"acme", "globex"} {
+		_, _, err := r.node.pap.CreateTenant(ctx, actor, pap.Tenant{ID: id, Name: id})
+		must(err)
+	}
+	for _, c := range []struct{ key, tenant, typ, id, role string }{
+		{"admin", "", "user", "root", "admin"},
+		{"auditor", "", "user", "auditor", "auditor"},
+		{"author", "acme", "user", "author", "author"},
+		{"tenantadmin", "acme", "user", "boss", "admin"},
+		{"pep", "acme", "service", "gateway", "pep"},
+		{"shop", "acme", "service", "shop", "service"},
+		{"globexshop", "globex", "service", "shop", "service"},
+	} {
+		must(admin.EnsureSubject(ctx, r.node.pap, actor, pap.Subject{Tenant: c.tenant, Type: c.typ, ID: c.id}, c.role))
+		_, text, _, err := r.node.pap.CreateToken(ctx, actor, pap.Token{
+			Tenant: c.tenant, Subject: pap.SubjectName(c.typ, c.id), Rights: []string{"*"}, ExpiresAt: time.Now().Add(time.Hour),
+		})
+		must(err)
+		r.tokens[c.key] = text
+	}
+	_, _, err = r.node.pap.PublishContent(ctx, actor, content, "test", false)
+	must(err)
+}
+
+// lockedWriter lets a test read the log while the server writes it.
+type lockedWriter struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *lockedWriter) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
+}
+
+// ask is one HTTP call.
+type ask struct {
+	as     string // name of a token, "" for none
+	method string // default POST with a body, else GET
+	path   string
+	body   string
+	header map[string]string
+}
+
+// got is the answer.
+type got struct {
+	status int
+	header http.Header
+	text   string
+	json   map[string]any // nil where the answer is not an object
+}
+
+// do asks, and holds the answer to the OpenAPI document.
+func (r *rig) do(a ask) got {
+	r.t.Helper()
+	if a.method == "" {
+		a.method = http.MethodGet
+		if a.body != "" {
+			a.method = http.MethodPost
+		}
+	}
+	req, err := http.NewRequestWithContext(context.Background(), a.method, r.url+a.path, strings.NewReader(a.body))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if a.body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if a.as != "" {
+		token, known := r.tokens[a.as]
+		if !known {
+			token = a.as
+		}
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	for name, value := range a.header {
+		req.Header.Set(name, value)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if err := resp.Body.Close(); err != nil {
+		r.t.Fatal(err)
+	}
+	g := got{status: resp.StatusCode, header: resp.Header, text: string(data)}
+	if strings.Contains(resp.Header.Get("Content-Type"), "json") && a.method != http.MethodHead {
+		if err := json.Unmarshal(data, &g.json); err != nil {
+			r.t.Fatalf("%s %s: %v\n%s", a.method, a.path, err, data)
+		}
+	}
+	if a.method != http.MethodHead {
+		r.schema.check(r.t, a, g)
+	}
+	return g
+}
+
+// at reads a place in the answer.
+func (g got) at(pointer string) any {
+	var v any = g.json
+	for step := range strings.SplitSeq(strings.TrimPrefix(pointer, "/"), "/") {
+		switch node := v.(type) {
+		case map[string]any:
+			v = node[step]
+		case []any:
+			var i int
+			if _, err := fmt.Sscan(step, &i); err != nil || i >= len(node) {
+				return nil
+			}
+			v = node[i]
+		default:
+			return nil
+		}
+	}
+	return v
+}
+
+func (g got) code() string { code, _ := g.json["code"].(string); return code }
+
+// schemas hold every answer of every test to the OpenAPI document.
+type schemas struct {
+	document map[string]any
+	compiler *jsonschema.Compiler
+	mu       sync.Mutex
+}
+
+const documentURL = "https://xiezhi.test/openapi.json"
+
+func newSchemas(t testing.TB, document []byte) *schemas {
+	t.Helper()
+	parsed, err := jsonschema.UnmarshalJSON(bytes.NewReader(document))
+	if err != nil {
+		t.Fatal(err)
+	}
+	compiler := jsonschema.NewCompiler()
+	compiler.DefaultDraft(jsonschema.Draft2020)
+	compiler.AssertFormat()
+	if err := compiler.AddResource(documentURL, parsed); err != nil {
+		t.Fatal(err)
+	}
+	return &schemas{document: parsed.(map[string]any), compiler: compiler}
+}
+
+// schema compiles the schema at a JSON pointer of the document.
+func (s *schemas) schema(t testing.TB, pointer string) *jsonschema.Schema {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	compiled, err := s.compiler.Compile(documentURL + "#" + pointer)
+	if err != nil {
+		t.Fatalf("%s: %v", pointer, err)
+	}
+	return compiled
+}
+
+func (s *schemas) check(t testing.TB, a ask, g got) {
+	t.Helper()
+	path, _, _ := strings.Cut(a.path, "?")
+	template, operation := s.find(a.method, path)
+	if operation == nil {
+		return
+	}
+	status := fmt.Sprint(g.status)
+	responses := operation["responses"].(map[string]any)
+	if responses[status] == nil {
+		if g.status < 400 {
+			t.Errorf("%s %s: status %d is not in the OpenAPI document", a.method, a.path, g.status)
+			return
+		}
+		status = "default"
+	}
+	media, _, _ := strings.Cut(g.header.Get("Content-Type"), ";")
+	content := responses[status].(map[string]any)["content"].(map[string]any)
+	if content[media] == nil {
+		t.Errorf("%s %s: %d as %q is not in the OpenAPI document", a.method, a.path, g.status, media)
+		return
+	}
+	if g.json == nil {
+		return
+	}
+	at := "/paths/" + escape(template) + "/" + strings.ToLower(a.method) + "/responses/" + status + "/content/" + escape(media) + "/schema"
+	value, err := jsonschema.UnmarshalJSON(strings.NewReader(g.text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.schema(t, at).Validate(value); err != nil {
+		t.Errorf("%s %s: the answer is not what the OpenAPI document says: %v\n%s", a.method, a.path, err, g.text)
+	}
+}
+
+// find matches a path to its template; the longest template wins, as in the
+// route table's one wildcard.
+func (s *schemas) find(method, path string) (string, map[string]any) {
+	for _, r := range Routes() {
+		if r.Method != method || !matches(strings.Split(r.Path, "/"), strings.Split(path, "/")) {
+			continue
+		}
+		template := strings.ReplaceAll(r.Path, "...}", "}")
+		return template, s.document["paths"].(map[string]any)[template].(map[string]any)[strings.ToLower(method)].(map[string]any)
+	}
+	return "", nil
+}
+
+func matches(template, path []string) bool {
+	for i, step := range template {
+		if strings.HasSuffix(step, "...}") {
+			return len(path) > i
+		}
+		if i >= len(path) || !strings.HasPrefix(step, "{") && step != path[i] {
+			return false
+		}
+	}
+	return len(template) == len(path)
+}
+
+func escape(step string) string {
+	return strings.ReplaceAll(strings.ReplaceAll(strings.ReplaceAll(step, "~", "~0"), "/", "~1"), "{", "%7B")
+}

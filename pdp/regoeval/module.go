@@ -1,7 +1,6 @@
 package regoeval
 
 import (
-	"path"
 	"slices"
 	"strings"
 
@@ -124,12 +123,20 @@ func (m *module) path() []string {
 // checkPackage holds the package to the file's place. A test may stand in a
 // package of its own, <name>_test, or in the one it tests.
 func (m *module) checkPackage(report *faults) bool {
-	want := packageRef(m.path())
-	got := m.parsed.Package.Path
-	if got.Equal(want) || m.test && got.Equal(packageRef(append(m.path()[:len(m.path())-1], path.Base(m.id)+"_test"))) {
-		return true
+	accepted := []ast.Ref{packageRef(m.path())}
+	if m.test {
+		steps := m.path()
+		steps[len(steps)-1] += "_test"
+		accepted = append(accepted, packageRef(steps))
 	}
-	report.at(m.parsed.Package.Location, "", "", "the file's place asks for the package %s", packageText(want))
+	var names []string
+	for _, ref := range accepted {
+		if m.parsed.Package.Path.Equal(ref) {
+			return true
+		}
+		names = append(names, packageText(ref))
+	}
+	report.at(m.parsed.Package.Location, "", "", "the file's place asks for the package %s", strings.Join(names, " or "))
 	return false
 }
 

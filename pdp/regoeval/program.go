@@ -129,18 +129,18 @@ type run struct {
 
 func (p *Program) newRun(ctx context.Context, in *pdp.Input) *run {
 	tenant := in.Request.Tenant
-	r := &run{
-		program: p, ctx: ctx, tenant: tenant, unit: p.unit(tenant), document: p.documents.of(tenant),
-		input: p.terms.of(in.Value), now: in.Now,
-	}
+	return p.start(ctx, tenant, cmp.Or(p.units[tenant], p.units[""]), p.terms.of(in.Value), in.Now)
+}
+
+// start returns a run that must be closed.
+func (p *Program) start(ctx context.Context, tenant string, u *unit, input *ast.Term, now time.Time) *run {
+	r := &run{program: p, ctx: ctx, tenant: tenant, unit: u, document: p.documents.of(tenant), input: input, now: now}
 	if ctx.Done() != nil {
 		r.cancel = topdown.NewCancel()
 		r.release = context.AfterFunc(ctx, r.cancel.Cancel)
 	}
 	return r
 }
-
-func (p *Program) unit(tenant string) *unit { return cmp.Or(p.units[tenant], p.units[""]) }
 
 func (r *run) close() {
 	if r.release != nil {

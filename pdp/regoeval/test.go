@@ -44,17 +44,18 @@ func (p *Program) Test(ctx context.Context, now time.Time, hits []int) ([]TestRe
 			report.addErrors("", err)
 			continue
 		}
+		r := p.start(ctx, tenant, u, nil, now)
 		for _, m := range byTenant[tenant] {
 			for _, rule := range m.parsed.Rules {
-				if err := context.Cause(ctx); err != nil {
-					return nil, err
-				}
-				r := &run{program: p, ctx: ctx, tenant: tenant, unit: u, document: p.documents.of(tenant), now: now}
 				if name := testName(rule); name != "" {
 					results = append(results, r.test(m, rule, name, hits))
 				}
 			}
 		}
+		r.close()
+	}
+	if err := context.Cause(ctx); err != nil {
+		return nil, err
 	}
 	if err := report.err(); err != nil {
 		return nil, err

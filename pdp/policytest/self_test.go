@@ -7,6 +7,7 @@ import (
 	"github.com/xiezhi-project/xiezhi/bundles"
 	"github.com/xiezhi-project/xiezhi/pdp"
 	"github.com/xiezhi-project/xiezhi/pdp/cedareval"
+	"github.com/xiezhi-project/xiezhi/pdp/celeval"
 )
 
 func TestSelfPoliciesAreAskedAsTheServerAsks(t *testing.T) {
@@ -45,5 +46,36 @@ permit (principal in role::"admin", action, resource);
 				t.Errorf("got %q and %d passed, want %q", told(r), r.Passed, row.want)
 			}
 		})
+	}
+}
+
+func TestCoverageKeepsLanguagesApart(t *testing.T) {
+	content, err := bundles.NewContent([]bundles.File{
+		{Path: "platform/a.policy.yaml", Data: []byte("id: a\nname: A\nrules:\n  - {id: never, condition: \"action == 'x'\", effect: DENY, message: {en: No., zh: 不。}}\n")},
+		{Path: "platform/b.cedar", Data: []byte(`// @policy({"title":{"en":"B","zh":"乙"}})
+
+@id("never")
+@title("Never")
+@title_zh("从不")
+@message("No.")
+@message_zh("不。")
+@severity("low")
+forbid (principal, action, resource) when { resource has closed };
+`)},
+		{Path: "platform/a_cases.yaml", Data: []byte(request + "cases: [{name: a, expect: {reasons: [no_allow]}}, {name: b, merge: {action: x}, expect: {reasons: [no_allow, platform/a/never]}}]\n")},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	release, err := pdp.Compile(t.Context(), 1, content, cedareval.New(), celeval.New())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := Run(t.Context(), release, Options{})
+	if !r.OK() || len(r.Coverage) != 2 || r.Coverage[0].Reached != 2 || r.Coverage[1].Reached != 1 {
+		t.Errorf("got %s and %+v, want both branches of a and one of b", told(r), r.Coverage)
+	}
+	if len(r.Uncovered) != 1 || r.Uncovered[0].Policy != "platform/b" || r.Uncovered[0].What != "condition true" {
+		t.Errorf("got %v", r.Uncovered)
 	}
 }

@@ -1,0 +1,235 @@
+package spool
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/xiezhi-project/xiezhi/cmd/internal/dirlock"
+	"github.com/xiezhi-project/xiezhi/cmd/internal/sqlite"
+	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
+)
+
+// part names the part that a child process of a test plays, in a folder.
+const part, partDir = "XIEZHI_SPOOL_PART", "XIEZHI_SPOOL_DIR"
+
+func TestMain(m *testing.M) {
+	play := map[string]func(dir string) error{"": nil, "writer": writeUntilKilled, "limited": writeUnderALimit}[os.Getenv(part)]
+	if play == nil {
+		os.Exit(m.Run())
+	}
+	if err := play(os.Getenv(partDir)); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// child starts this test's binary in a part and returns its output.
+func child(t *testing.T, name, dir string) (*exec.Cmd, *bufio.Scanner) {
+	t.Helper()
+	binary, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), binary)
+	cmd.Env = append(os.Environ(), part+"="+name, partDir+"="+dir)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return cmd, bufio.NewScanner(out)
+}
+
+// writeUntilKilled appends strict records from many callers, ships them to
+// SQLite, and says each id once it is answered.
+func writeUntilKilled(dir string) error {
+	ctx := context.Background()
+	store, err := sqlite.Open(ctx, filepath.Join(dir, "store"), sqlite.Options{})
+	if err != nil {
+		return err
+	}
+	s, err := Open(filepath.Join(dir, "spool"), Options{SegmentBytes: 1 << 16, ShipInterval: 1}, store.InsertDecisions)
+	if err != nil {
+		return err
+	}
+	var saying sync.Mutex
+	var writing sync.WaitGroup
+	for caller := range 16 {
+		writing.Go(func() {
+			for i := 0; ; i++ {
+				id := fmt.Sprintf("%d-%02d-%08d", os.Getpid(), caller, i)
+				if err := s.Append(ctx, record(id), true); err != nil {
+					fmt.Fprintln(os.Stderr, err)
+					return
+				}
+				saying.Lock()
+				fmt.Println(id)
+				saying.Unlock()
+			}
+		})
+	}
+	writing.Wait()
+	return errors.New("the writers ended")
+}
+
+func TestKilledProcessLosesNoStrictRecord(t *testing.T) {
+	dir := t.TempDir()
+	acknowledged := map[string]bool{}
+	for range 3 { // each start finds what the one before left
+		cmd, out := child(t, "writer", dir)
+		said := 0
+		for out.Scan() {
+			acknowledged[out.Text()] = true
+			if said++; said == 1000 {
+				if err := cmd.Process.Kill(); err != nil { // SIGKILL, in the middle of everything
+					t.Fatal(err)
+				}
+			}
+		}
+		cmd.Wait() // says "killed"
+		if said < 1000 {
+			t.Fatalf("the child said %d ids", said)
+		}
+	}
+	store, err := sqlite.Open(t.Context(), filepath.Join(dir, "store"), sqlite.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	s, err := Open(filepath.Join(dir, "spool"), Options{}, store.InsertDecisions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	stored := map[string]bool{}
+	for after := ""; ; {
+		page, err := store.Decisions(t.Context(), after, 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(page) == 0 {
+			break
+		}
+		for _, r := range page {
+			if stored[r.ID] {
+				t.Errorf("%s is there twice", r.ID)
+			}
+			stored[r.ID] = true
+		}
+		after = page[len(page)-1].ID
+	}
+	for id := range acknowledged {
+		if !stored[id] {
+			t.Errorf("%s was answered and is lost", id)
+		}
+	}
+}
+
+// writeUnderALimit meets a real disk error: the kernel refuses to let files
+// grow, until the limit is lifted.
+func writeUnderALimit(dir string) error {
+	signal.Ignore(syscall.SIGXFSZ)
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
+		return err
+	}
+	s, err := Open(dir, Options{}, never)
+	if err != nil {
+		return err
+	}
+	ctx := context.Background()
+	if err := s.Append(ctx, record("before"), true); err != nil {
+		return err
+	}
+	small := syscall.Rlimit{Cur: uint64(headerSize) + uint64(frameBytes("before")) + 20, Max: limit.Max}
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &small); err != nil {
+		return err
+	}
+	for range 3 {
+		err := s.Append(ctx, &authz.AuditRecord{ID: "refused", Body: authz.StringValue(strings.Repeat("x", 1000))}, true)
+		if !errors.Is(err, ErrUnavailable) {
+			return fmt.Errorf("under the limit: %v", err)
+		}
+	}
+	if err := s.Append(ctx, &authz.AuditRecord{ID: "lost", Body: authz.StringValue(strings.Repeat("x", 1000))}, false); err != nil {
+		return err
+	}
+	s.Flush(canceled()) // begins the sync of the buffered one
+	if err := s.Append(ctx, &authz.AuditRecord{ID: "refused", Body: authz.StringValue(strings.Repeat("x", 1000))}, true); !errors.Is(err, ErrUnavailable) {
+		return fmt.Errorf("under the limit: %v", err)
+	}
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
+		return err
+	}
+	if err := s.Append(ctx, record("after"), true); err != nil {
+		return err
+	}
+	if err := s.Close(ctx); err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(s.Stats())
+}
+
+func canceled() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}
+
+func TestRealDiskErrorRefusesStrictAndTheSpoolRecovers(t *testing.T) {
+	dir := t.TempDir()
+	cmd, out := child(t, "limited", dir)
+	var stats Stats
+	for out.Scan() {
+		if err := json.Unmarshal(out.Bytes(), &stats); err != nil {
+			t.Fatalf("%s: %v", out.Text(), err)
+		}
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	want(t, "synced, refused, lost", []uint64{stats.Synced, stats.Refused, stats.Lost}, []uint64{2, 4, 1})
+	settled(t, stats)
+	var sink memory
+	s, err := Open(dir, Options{}, sink.take)
+	if err != nil {
+		t.Fatal(err)
+	}
+	flush(t, s)
+	want(t, "survivors", sink.taken(), []string{"before", "after"})
+	if err := s.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSecondProcessIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	s, err := Open(dir, Options{}, never)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close(t.Context())
+	if _, err := Open(dir, Options{}, never); !errors.Is(err, dirlock.ErrHeld) {
+		t.Errorf("got %v", err)
+	}
+	info, err := os.Stat(filepath.Join(dir, "spool.lock"))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+}

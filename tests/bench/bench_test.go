@@ -319,3 +319,25 @@ func TestResultsAreWrittenWhole(t *testing.T) {
 		t.Errorf("%+v, error %v; want %+v", back, err, r)
 	}
 }
+
+// BenchmarkDecide is for profiles: go test -bench Decide -cpuprofile cpu.out ./tests/bench
+func BenchmarkDecide(b *testing.B) {
+	content, err := regoRelease(os.DirFS("../../policies"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	inputs, err := generate(inputCount)
+	if err != nil {
+		b.Fatal(err)
+	}
+	e, err := newEngine(b.Context(), content)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		if _, err := e.decideMaps(b.Context(), inputs[i%len(inputs)].ours); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

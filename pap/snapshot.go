@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -18,7 +19,11 @@ type Directory struct {
 	bindings  map[string]Binding
 	bySubject map[string][]string // subject key → binding ids
 	tokens    map[string]Token
+	version   atomic.Uint64
 }
+
+// Version changes with every Apply that put something, before it returns.
+func (d *Directory) Version() uint64 { return d.version.Load() }
 
 // Apply puts records of the directory; other kinds are left to their readers.
 // Nothing is applied where one record does not decode.
@@ -41,6 +46,9 @@ func (d *Directory) Apply(records []Record) error {
 	}
 	for _, set := range puts {
 		set()
+	}
+	if len(puts) > 0 {
+		d.version.Add(1)
 	}
 	return nil
 }

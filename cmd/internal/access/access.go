@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/xiezhi-project/xiezhi/pap"
@@ -83,11 +84,12 @@ type Config struct {
 
 // Guard authenticates and authorizes. It is safe for concurrent use.
 type Guard struct {
-	config Config
+	config   Config
+	verdicts atomic.Pointer[verdicts]
 }
 
 // New returns a Guard.
-func New(c Config) *Guard { return &Guard{c} }
+func New(c Config) *Guard { return &Guard{config: c} }
 
 // Authenticate reads an Authorization header. The error wraps
 // ErrUnauthenticated or ErrUnavailable, and does not repeat the credential.
@@ -115,6 +117,11 @@ func (g *Guard) Authenticate(ctx context.Context, header string) (Caller, error)
 // Allow returns nil if the self policies give the caller the right in the
 // tenant ([pap.Platform] for the platform), else a [*DeniedError].
 func (g *Guard) Allow(ctx context.Context, c Caller, right, tenant string) error {
+	known := g.current()
+	asked := verdict{c.TokenID, right, tenant}
+	if known.allows(asked) {
+		return nil
+	}
 	d, err := g.config.PDP.MaySelf(ctx, g.request(c, right, tenant))
 	if err != nil {
 		return fmt.Errorf("decide whether %s may %s: %w", c.Name(), right, err)
@@ -122,6 +129,7 @@ func (g *Guard) Allow(ctx context.Context, c Caller, right, tenant string) error
 	if !d.Allowed() {
 		return &DeniedError{Caller: c.Name(), Right: right, Tenant: tenant, Decision: d}
 	}
+	known.add(asked)
 	return nil
 }
 

@@ -38,6 +38,7 @@ so dev binds to loopback only.`,
 			if o.Log, err = newLogger(os.Stderr, "warn", "text"); err != nil {
 				return err
 			}
+			tuneCollector()
 			err = dev.Run(cmd.Context(), o)
 			if cmd.Context().Err() != nil && errors.Is(err, cmd.Context().Err()) {
 				return nil

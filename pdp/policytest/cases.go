@@ -76,19 +76,19 @@ func readCases(release *pdp.Release, file bundles.File) ([]testCase, pdp.Faults)
 	if !ok || list.Kind() != authz.KindList || list.Len() == 0 {
 		f.fault("/cases", "want a list of cases")
 	}
-	if len(f.faults) > 0 { // what is wrong here is wrong for every case
+	if f.wrong > 0 { // what is wrong here is wrong for every case
 		return nil, f.faults
 	}
 	var cases []testCase
 	named := map[string]int{}
 	for i := range list.Len() {
-		before := len(f.faults)
+		before := f.wrong
 		c := f.testCase(list.Index(i), "/cases/"+strconv.Itoa(i))
 		if line, taken := named[c.name]; taken {
 			f.faultAt(c.line, "case %q is named like the one in line %d", c.name, line)
 		}
 		named[c.name] = c.line
-		if len(f.faults) == before {
+		if f.wrong == before {
 			cases = append(cases, c)
 		}
 	}

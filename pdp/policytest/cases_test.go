@@ -74,6 +74,16 @@ func TestATenantsCasesShowNothingOfAnotherTenant(t *testing.T) {
 	}
 }
 
+func TestManyFaultsLetNothingThrough(t *testing.T) {
+	var text strings.Builder
+	text.WriteString("cases:\n" + strings.Repeat("  - {}\n", maxFaults))
+	text.WriteString("  - {name: a, merge: {tenant: globex, subject: {type: user, id: a}, action: x, resource: {type: y, id: z}}, expect: {effect: ALLOW}}\n")
+	r := run(t, release.with(files{"tenants/acme/x_cases.yaml": text.String()}), Options{})
+	if r.Ran() != 0 || len(r.Faults) != maxFaults {
+		t.Errorf("%d cases ran, %d faults; want none and %d", r.Ran(), len(r.Faults), maxFaults)
+	}
+}
+
 func TestAnUnquotedDateIsItsText(t *testing.T) {
 	d := readDocument("x", []byte("{a: 2026-06-01, b: 2026-06-01T08:00:00Z, c: yes, d: 0x10}"))
 	got := string(d.value.AppendJSON(nil))

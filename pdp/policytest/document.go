@@ -28,7 +28,8 @@ type document struct {
 	file   string
 	root   *yaml.Node
 	value  authz.Value
-	faults pdp.Faults
+	faults pdp.Faults // the first of them
+	wrong  int        // how many there are
 }
 
 // readDocument reads what JSON can say out of one YAML file.
@@ -61,7 +62,8 @@ func readDocument(file string, data []byte) *document {
 }
 
 func (d *document) fault(pointer, format string, args ...any) {
-	if len(d.faults) == maxFaults {
+	if len(d.faults) == maxFaults { // spares finding the line
+		d.wrong++
 		return
 	}
 	message := fmt.Sprintf(format, args...)
@@ -72,6 +74,7 @@ func (d *document) fault(pointer, format string, args ...any) {
 }
 
 func (d *document) faultAt(line int, format string, args ...any) {
+	d.wrong++
 	if len(d.faults) == maxFaults {
 		return
 	}

@@ -23,7 +23,7 @@ func (f files) with(more files) files {
 	return all
 }
 
-func compile(t *testing.T, f files) *pdp.Release {
+func compile(t testing.TB, f files) *pdp.Release {
 	t.Helper()
 	var list []bundles.File
 	for path, data := range f {

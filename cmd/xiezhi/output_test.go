@@ -56,6 +56,13 @@ func TestAResultThatCannotBeWrittenIsAnError(t *testing.T) {
 	}
 }
 
+func TestAFileThatIsTooLongIsNotRead(t *testing.T) {
+	long := place(t, "q.json", question+strings.Repeat(" ", maxInput))
+	if code, _, stderr := xiezhi(t, "decide", "-f", long); code != exitFailed || !strings.Contains(stderr, "longer than 1048576 bytes") {
+		t.Errorf("exit code %d, %q", code, stderr)
+	}
+}
+
 func TestExitCodes(t *testing.T) {
 	for _, row := range []struct {
 		err  error

@@ -95,7 +95,6 @@ func TestWhatIsNoDecisionIsNoAnswer(t *testing.T) {
 	}{
 		{"a problem", `{"title":"Forbidden","status":403,"detail":"the right decide is missing\u001b[2J"}`, 403, "403 Forbidden: Forbidden: the right decide is missing\uFFFD[2J"},
 		{"a failure without words", "<html>", 502, "502 Bad Gateway\n"},
-		{"a redirect is not followed", "", 307, "307 Temporary Redirect"},
 		{"no JSON", "ok", 200, "is no decision"},
 		{"no effect", `{"decision":true}`, 200, "effect and decision are missing or differ"},
 		{"two answers in one", `{"effect":"DENY","decision":true}`, 200, "effect and decision are missing or differ"},
@@ -110,6 +109,19 @@ func TestWhatIsNoDecisionIsNoAnswer(t *testing.T) {
 				t.Errorf("exit code %d, %q, %q; want %q", code, stdout, stderr, row.want)
 			}
 		})
+	}
+}
+
+func TestATokenFollowsNoRedirect(t *testing.T) {
+	elsewhere, asked := answering(t, 200, `{"effect":"ALLOW","decision":true,"revision":"r1.g1"}`)
+	server := httptest.NewServer(http.RedirectHandler(elsewhere.URL, http.StatusTemporaryRedirect))
+	t.Cleanup(server.Close)
+	code, _, stderr := xiezhi(t, "decide", "-f", place(t, "q.json", question), "--server", server.URL, "--token-file", place(t, "token", "xz"))
+	if code != exitFailed || !strings.Contains(stderr, "307 Temporary Redirect") {
+		t.Errorf("exit code %d, %q", code, stderr)
+	}
+	if request, _ := asked(); request != nil {
+		t.Error("the redirect was followed")
 	}
 }
 

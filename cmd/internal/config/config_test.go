@@ -1,0 +1,74 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestFlagsOverrideTheEnvironmentAndThatTheFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "xiezhi.yaml")
+	if err := os.WriteFile(file, []byte("listen: 127.0.0.1:1\nbudget: 250ms\nlog_level: warn\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Load(file, []string{"XIEZHI_LISTEN=127.0.0.1:2", "XIEZHI_LOG_LEVEL=error", "XIEZHI_TEST_POSTGRES=x", "XIEZHI_SERVER=y", "HOME=/"}, map[string]any{"listen": "127.0.0.1:3"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Listen != "127.0.0.1:3" || s.LogLevel != "error" || s.Budget != 250*time.Millisecond || s.GrantCeiling != 24*time.Hour {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestStartIsRefused(t *testing.T) {
+	for name, c := range map[string]struct {
+		file, environ string
+		flags         map[string]any
+		want          string
+	}{
+		"an unknown key in the file":       {file: "lisen: 127.0.0.1:1", want: "lisen"},
+		"an unknown variable":              {environ: "XIEZHI_LISEN=x", want: "lisen"},
+		"plain HTTP beyond loopback":       {flags: map[string]any{"listen": "0.0.0.0:8080"}, want: "not loopback"},
+		"plain HTTP on all addresses":      {flags: map[string]any{"listen": ":8080"}, want: "not loopback"},
+		"a certificate without its key":    {flags: map[string]any{"tls_cert": "c.pem"}, want: "both or neither"},
+		"a password in the database's URL": {flags: map[string]any{"database_url": "postgres://u:secret@h/d"}, want: "database_url_file"},
+		"a database's URL that is not one": {flags: map[string]any{"database_url": "postgres://u:se cret@h/d"}, want: "database_url"},
+		"two databases":                    {flags: map[string]any{"database_url": "postgres://h/d", "database_url_file": "f"}, want: "give one"},
+		"a budget of nothing":              {flags: map[string]any{"budget": "0s"}, want: "budget"},
+		"a budget that is no duration":     {flags: map[string]any{"budget": "soon"}, want: "budget"},
+		"a spool without room":             {flags: map[string]any{"spool_max_bytes": 10}, want: "spool_max_bytes"},
+		"an address that is none":          {flags: map[string]any{"listen": "8080"}, want: "host:port"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "c.yaml")
+			if err := os.WriteFile(file, []byte(c.file), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			_, err := Load(file, []string{c.environ}, c.flags)
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want an error that names %s", err, c.want)
+			}
+			if err != nil && strings.Contains(err.Error(), "secret") || err != nil && strings.Contains(err.Error(), "se cret") {
+				t.Errorf("the error repeats the password: %v", err)
+			}
+		})
+	}
+}
+
+func TestDatabaseURLComesFromAFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "url")
+	if err := os.WriteFile(file, []byte("postgres://u:secret@h/d\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := Defaults()
+	s.DatabaseURLFile = file
+	if got, err := s.Database(); err != nil || got != "postgres://u:secret@h/d" {
+		t.Errorf("%q, %v", got, err)
+	}
+	s.DatabaseURLFile = file + ".missing"
+	if _, err := s.Database(); err == nil {
+		t.Error("a file that is not there passes")
+	}
+}

@@ -1,0 +1,220 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/xiezhi-project/xiezhi/bundles"
+	"github.com/xiezhi-project/xiezhi/cmd/internal/access"
+	"github.com/xiezhi-project/xiezhi/cmd/internal/admin"
+	"github.com/xiezhi-project/xiezhi/cmd/internal/config"
+	"github.com/xiezhi-project/xiezhi/cmd/internal/engine"
+	"github.com/xiezhi-project/xiezhi/pap"
+	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
+)
+
+// openCore opens a core on a folder with the shipped policies and an
+// administrator, and returns the administrator's token.
+func openCore(t *testing.T, dir string) (*Core, string) {
+	t.Helper()
+	c := config.Defaults()
+	c.Data = dir
+	log := slog.New(slog.DiscardHandler)
+	store, err := OpenStore(t.Context(), c, false, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	core, err := OpenCore(t.Context(), c, store, nil, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shipped, err := engine.Shipped()
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := admin.Bootstrap(t.Context(), core.PAP, "root", time.Hour, shipped, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return core, made.Token
+}
+
+func bearer(token string) string { return "Bearer " + token }
+
+func TestBootstrapMakesAnAdministratorAndPublishesOnce(t *testing.T) {
+	dir := t.TempDir()
+	core, token := openCore(t, dir)
+	c, err := core.guard.Authenticate(t.Context(), bearer(token))
+	if err != nil || c.Name() != "user:root" || c.Tenant != "" {
+		t.Fatalf("%+v, %v", c, err)
+	}
+	if err := core.guard.Allow(t.Context(), c, "release.publish.self", pap.Platform); err != nil {
+		t.Error(err)
+	}
+	again, second := openCore(t, dir)
+	if got := again.PDP.Active().Release.Number; got != 1 {
+		t.Errorf("a second bootstrap published release %d", got)
+	}
+	for _, token := range []string{token, second} {
+		if _, err := again.guard.Authenticate(t.Context(), bearer(token)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestChangesOfTheDirectoryHoldAtOnceOnThisNodeAndWithinASecondOnOthers(t *testing.T) {
+	dir := t.TempDir()
+	here, token := openCore(t, dir)
+	there, _ := openCore(t, dir)
+	running, stop := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		there.Feed.Run(running)
+	}()
+	t.Cleanup(func() {
+		stop()
+		<-done
+	})
+
+	c, err := here.guard.Authenticate(t.Context(), bearer(token))
+	if err != nil {
+		t.Fatal(err)
+	}
+	actor := here.guard.Actor(c)
+	if _, _, err := here.PAP.CreateTenant(t.Context(), actor, pap.Tenant{ID: "acme"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := here.PAP.CreateSubject(t.Context(), actor, pap.Subject{Tenant: "acme", Type: "service", ID: "shop"}); err != nil {
+		t.Fatal(err)
+	}
+	b, _, err := here.PAP.CreateBinding(t.Context(), actor, pap.Binding{Tenant: "acme", Subject: "service:shop", Role: "service"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	shop, text, revision, err := here.PAP.CreateToken(t.Context(), actor, pap.Token{Tenant: "acme", Subject: "service:shop", Rights: []string{"decide"}, ExpiresAt: time.Now().Add(time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	caller := func(core *Core) access.Caller {
+		t.Helper()
+		c, err := core.guard.Authenticate(t.Context(), bearer(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	within := func(revision authz.Revision) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := there.PDP.Await(ctx, revision); err != nil {
+			t.Fatalf("the other node: %v", err)
+		}
+	}
+	within(revision)
+	for name, core := range map[string]*Core{"here": here, "there": there} {
+		if err := core.guard.Allow(t.Context(), caller(core), "decide", "acme"); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		for right, tenant := range map[string]string{"evaluate": "acme", "decide.on_behalf": "acme", "decide": "globex"} {
+			var denied *access.DeniedError
+			if err := core.guard.Allow(t.Context(), caller(core), right, tenant); !errors.As(err, &denied) || !errors.Is(err, pap.ErrForbidden) {
+				t.Errorf("%s: %s in %s: %v, want a refusal", name, right, tenant, err)
+			}
+		}
+	}
+
+	if _, revision, err = here.PAP.DisableBinding(t.Context(), actor, b.ID); err != nil {
+		t.Fatal(err)
+	}
+	if here.guard.Allow(t.Context(), caller(here), "decide", "acme") == nil {
+		t.Error("here: a right that was found before outlives the role")
+	}
+	within(revision)
+	if there.guard.Allow(t.Context(), caller(there), "decide", "acme") == nil {
+		t.Error("there: a right that was found before outlives the role")
+	}
+
+	if _, revision, err = here.PAP.RevokeToken(t.Context(), actor, shop.ID); err != nil {
+		t.Fatal(err)
+	}
+	within(revision)
+	for name, core := range map[string]*Core{"here": here, "there": there} {
+		if _, err := core.guard.Authenticate(t.Context(), bearer(text)); !errors.Is(err, access.ErrUnauthenticated) {
+			t.Errorf("%s: a revoked token: %v", name, err)
+		}
+	}
+}
+
+func TestNodeThatCannotReadTheStoreRefusesEveryCaller(t *testing.T) {
+	core, token := openCore(t, t.TempDir())
+	if err := core.Store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	deadline, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	for { // the directory goes stale by itself
+		_, err := core.guard.Authenticate(t.Context(), bearer(token))
+		if errors.Is(err, access.ErrUnavailable) {
+			return
+		}
+		if deadline.Err() != nil {
+			t.Fatalf("still answers %v", err)
+		}
+	}
+}
+
+func TestCredentialsThatAreNotGoodAreRefused(t *testing.T) {
+	core, token := openCore(t, t.TempDir())
+	id, secret, _ := strings.Cut(strings.TrimPrefix(token, pap.TokenPrefix), "_")
+	for name, header := range map[string]string{
+		"none": "", "another scheme": "Basic " + token, "no token": "Bearer", "not ours": "Bearer abc",
+		"an unknown id":    bearer(pap.TokenPrefix + "01zzzzzzzzzzzzzzzzzzzzzzzz_" + secret),
+		"a wrong secret":   bearer(pap.TokenPrefix + id + "_" + strings.Repeat("A", 43)),
+		"a shorter secret": bearer(token[:len(token)-1]),
+		"a longer secret":  bearer(token + "A"),
+		"two tokens":       bearer(token + " " + token),
+	} {
+		_, err := core.guard.Authenticate(t.Context(), header)
+		if !errors.Is(err, access.ErrUnauthenticated) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err != nil && (strings.Contains(err.Error(), secret) || strings.Contains(err.Error(), id)) {
+			t.Errorf("%s: the error repeats the credential: %v", name, err)
+		}
+	}
+}
+
+func TestSelfPolicyUnderWhichNoAdministratorRemainsIsRefusedAndBootstrapMends(t *testing.T) {
+	core, _ := openCore(t, t.TempDir())
+	actor := admin.LocalActor()
+	content, err := core.PAP.NewestContent(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, err := content.File("self/rights.cedar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	locked := strings.Replace(string(self), `principal in role::"platform:admin"`, `principal in role::"platform:nobody"`, 1)
+	next, err := content.Apply([]bundles.Change{{Path: "self/rights.cedar", Data: []byte(locked)}, {Path: "self/rights_cases.yaml", Removed: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := core.PAP.PublishContent(t.Context(), actor, next, "", false); !errors.Is(err, access.ErrLockout) {
+		t.Fatalf("got %v, want ErrLockout", err)
+	}
+	if got := core.PDP.Active().Release.Number; got != 1 {
+		t.Errorf("release %d is active", got)
+	}
+}

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -249,4 +250,23 @@ func testModel(t *testing.T, d Driver) {
 			},
 		})
 	})
+}
+
+// Scramble fills a store with random content of every sort.
+func Scramble(ctx context.Context, rt *rapid.T, store Store) error {
+	g := draw{rt}
+	for range rapid.IntRange(0, 20).Draw(rt, "transactions") {
+		var notes []string
+		calls := g.calls()
+		if next := g.audit(); g.yes() {
+			if err := store.InsertDecisions(ctx, []authz.AuditRecord{next}); err != nil {
+				return err
+			}
+		}
+		// A drawn call may break the transaction; then nothing of it stays.
+		if err := store.Update(ctx, run(&notes, calls, false)); err != nil && len(notes) != len(calls) {
+			return err
+		}
+	}
+	return nil
 }

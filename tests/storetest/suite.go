@@ -62,6 +62,7 @@ func Run(t *testing.T, d Driver) {
 		{"text compares as bytes", testByteOrder},
 		{"text that one database cannot hold is refused by both", testText},
 		{"keys up to the bound are stored, longer ones refused", testLongKeys},
+		{"no bytes come back as no bytes, not as nothing", testEmptyBytes},
 		{"times are kept to the microsecond in UTC", testTimes},
 		{"a failing update leaves nothing", testFailingUpdate},
 		{"a panicking update leaves nothing", testPanickingUpdate},

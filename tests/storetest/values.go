@@ -82,6 +82,34 @@ func testText(t *testing.T, d Driver) {
 	}
 }
 
+func testEmptyBytes(t *testing.T, d Driver) {
+	store := d.open(t)
+	update(t, store, func(tx pap.Tx) {
+		must[uint64](t)(tx.Put(pap.Record{Kind: pap.KindRole, Key: "r"}))
+		for what, err := range map[string]error{
+			"PutDocument": tx.PutDocument(pap.Document{Path: "d", Version: 1}),
+			"PutReplay":   tx.PutReplay(pap.Replay{Caller: "c", Key: "k"}),
+			"PutBlob":     tx.PutBlob(digestOf(""), nil),
+		} {
+			if err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+	})
+	view(t, store, func(tx pap.Tx) {
+		for what, data := range map[string][]byte{
+			"record":   must[pap.Record](t)(tx.Record(pap.KindRole, "r")).Body,
+			"document": must[pap.Document](t)(tx.Document("d")).Content,
+			"replay":   must[pap.Replay](t)(tx.Replay("c", "k")).Response,
+			"blob":     must[[]byte](t)(tx.Blob(digestOf(""))),
+		} {
+			if data == nil || len(data) > 0 {
+				t.Errorf("%s: %#v", what, data)
+			}
+		}
+	})
+}
+
 func testLongKeys(t *testing.T, d Driver) {
 	store := d.open(t)
 	noise := make([]byte, pap.MaxKeyBytes) // text that no index can compress

@@ -7,7 +7,7 @@ import (
 )
 
 // largestSpare is the largest buffer that is kept for the next use.
-const largestSpare = 1 << 20
+const largestSpare = 4 << 20
 
 // write is the writer: it syncs batch after batch until it is stopped, and then
 // the last one.

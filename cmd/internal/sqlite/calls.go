@@ -47,7 +47,7 @@ func (t *transaction) Replay(caller, key string) (pap.Replay, error) {
 	}
 	r := pap.Replay{Caller: caller, Key: key}
 	err := t.row("SELECT body_digest, status, response, at FROM replays WHERE caller = ? AND key = ?", caller, key).
-		Scan(digestColumn{&r.BodyDigest}, &r.Status, &r.Response, microsColumn{&r.At})
+		Scan(digestColumn{&r.BodyDigest}, &r.Status, bytesColumn{&r.Response}, microsColumn{&r.At})
 	if errors.Is(err, sql.ErrNoRows) {
 		return pap.Replay{}, pap.ErrNotFound
 	}

@@ -11,7 +11,7 @@ const documentColumns = "path, version, content, deleted, draft, release, layer,
 
 func scanDocument(row scanner) (pap.Document, error) {
 	var d pap.Document
-	err := row.Scan(&d.Path, &d.Version, &d.Content, &d.Deleted, &d.Draft, &d.Release, &d.Layer, &d.Tenant, &d.UpdatedBy, microsColumn{&d.UpdatedAt})
+	err := row.Scan(&d.Path, &d.Version, bytesColumn{&d.Content}, &d.Deleted, &d.Draft, &d.Release, &d.Layer, &d.Tenant, &d.UpdatedBy, microsColumn{&d.UpdatedAt})
 	return d, err
 }
 

@@ -11,7 +11,7 @@ const logColumns = "log.position, log.kind, log.key, log.tenant, log.at, log.bod
 
 func scanRecord(row scanner) (pap.Record, error) {
 	var r pap.Record
-	err := row.Scan(&r.Position, &r.Kind, &r.Key, &r.Tenant, microsColumn{&r.At}, &r.Body)
+	err := row.Scan(&r.Position, &r.Kind, &r.Key, &r.Tenant, microsColumn{&r.At}, bytesColumn{&r.Body})
 	return r, err
 }
 

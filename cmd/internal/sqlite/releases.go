@@ -136,7 +136,7 @@ func (t *transaction) PutBlob(digest bundles.Digest, data []byte) error {
 // Blob implements [pap.Tx].
 func (t *transaction) Blob(digest bundles.Digest) ([]byte, error) {
 	var data []byte
-	err := t.row("SELECT data FROM blobs WHERE digest = ?", digest[:]).Scan(&data)
+	err := t.row("SELECT data FROM blobs WHERE digest = ?", digest[:]).Scan(bytesColumn{&data})
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, pap.ErrNotFound
 	}

@@ -99,6 +99,18 @@ func (m microsColumn) Scan(value any) error {
 	return nil
 }
 
+// bytesColumn reads bytes; none are an empty slice, which the driver calls nil.
+type bytesColumn struct{ data *[]byte }
+
+func (c bytesColumn) Scan(value any) error {
+	data, ok := value.([]byte)
+	if !ok && value != nil {
+		return fmt.Errorf("bytes column holds %T", value)
+	}
+	*c.data = append([]byte{}, data...)
+	return nil
+}
+
 // notNull keeps an empty value from being stored as NULL.
 func notNull(data []byte) []byte {
 	if data == nil {

@@ -1,6 +1,7 @@
 package httpd
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"strconv"
@@ -51,6 +52,9 @@ func (c *call) publishRelease() error {
 	}
 	ctx, cancel := c.stored()
 	defer cancel()
+	if err := c.mayPublish(ctx); err != nil {
+		return err
+	}
 	release, revision, err := c.config.PAP.Publish(ctx, c.actor(), pap.Publication{Drafts: body.Drafts, Note: body.Note})
 	return c.published(release, revision, err)
 }
@@ -62,8 +66,28 @@ func (c *call) restoreRelease() error {
 	}
 	ctx, cancel := c.stored()
 	defer cancel()
+	if err := c.mayPublish(ctx); err != nil {
+		return err
+	}
 	release, revision, err := c.config.PAP.Restore(ctx, c.actor(), number)
 	return c.published(release, revision, err)
+}
+
+// mayPublish refuses callers that may publish nothing at all, before the store
+// is read for them. Which places a release changes, and whether the caller may
+// change them, pap asks when it knows.
+func (c *call) mayPublish(ctx context.Context) error {
+	var refused error
+	for _, right := range c.route.Rights {
+		err := c.allow(ctx, right, c.caller.Tenant)
+		if !errors.Is(err, pap.ErrForbidden) {
+			return err
+		}
+		if refused == nil {
+			refused = err
+		}
+	}
+	return refused
 }
 
 // published answers without the list of files, which a release read gives.

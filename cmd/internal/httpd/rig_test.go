@@ -465,3 +465,83 @@ func matches(template, path []string) bool {
 func escape(step string) string {
 	return strings.ReplaceAll(strings.ReplaceAll(strings.ReplaceAll(step, "~", "~0"), "/", "~1"), "{", "%7B")
 }
+
+// subject makes a subject without a role, and a token for it under its id.
+func (r *rig) subject(key, tenant, typ, id string) {
+	r.t.Helper()
+	_, _, err := r.node.pap.CreateSubject(context.Background(), admin.LocalActor(), pap.Subject{Tenant: tenant, Type: typ, ID: id})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.token(key, tenant, pap.SubjectName(typ, id), "*")
+}
+
+func (r *rig) token(key, tenant, subject string, rights ...string) pap.Token {
+	r.t.Helper()
+	token, text, _, err := r.node.pap.CreateToken(context.Background(), admin.LocalActor(), pap.Token{
+		Tenant: tenant, Subject: subject, Rights: rights, ExpiresAt: time.Now().Add(time.Hour),
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.tokens[key] = text
+	return token
+}
+
+// head is the newest revision in the store.
+func (r *rig) head() authz.Revision {
+	r.t.Helper()
+	head, err := r.newestRevision(context.Background())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return head
+}
+
+// inProcess asks without a listener, for servers that tests have tampered with.
+func (r *rig) inProcess(a ask) got {
+	r.t.Helper()
+	method := http.MethodGet
+	if a.body != "" {
+		method = http.MethodPost
+	}
+	req, err := http.NewRequestWithContext(context.Background(), method, "http://localhost"+a.path, strings.NewReader(a.body))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Authorization", "Bearer "+r.tokens[a.as])
+	resp, err := r.app.Test(req, -1)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer resp.Body.Close() //nolint:errcheck // it is memory
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	g := got{status: resp.StatusCode, header: resp.Header, text: string(data)}
+	_ = json.Unmarshal(data, &g.json) // not every answer is JSON
+	return g
+}
+
+// publish adds files to what is published.
+func (r *rig) publish(files map[string]string) {
+	r.t.Helper()
+	ctx := context.Background()
+	content, err := r.node.pap.NewestContent(ctx)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	var changes []bundles.Change
+	for path, text := range files {
+		changes = append(changes, bundles.Change{Path: path, Data: []byte(text)})
+	}
+	next, err := content.Apply(changes)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if _, _, err := r.node.pap.PublishContent(ctx, admin.LocalActor(), next, "test", false); err != nil {
+		r.t.Fatal(err)
+	}
+}

@@ -38,7 +38,7 @@ func compile(t testing.TB) *pdp.Release {
 // duty that a tenant gives, so that only guardrails can deny.
 func decider(t testing.TB) func(authz.Request) authz.Decision {
 	t.Helper()
-	roles := policytest.Answers{"subject.roles": authz.Strings("tenant_admin")}
+	roles := policytest.Answers{"subject.roles": authz.Strings("tenant_admin", "landing_zone_operator")}
 	p := pdp.New(pdp.Config{Now: func() time.Time { return now }, NewID: func() string { return "id" }})
 	p.Activate(&pdp.Snapshot{Release: compile(t), Dynamic: &pdp.Dynamic{}, Directory: roles})
 	return func(req authz.Request) authz.Decision {
@@ -63,6 +63,27 @@ func TestEveryCaseHoldsAndReachesEverything(t *testing.T) {
 		t.Error(u)
 	}
 	t.Logf("%d cases and unit tests hold", report.Passed)
+}
+
+func TestEveryRegoUnitTestHolds(t *testing.T) {
+	for _, program := range compile(t).Programs() {
+		rego, ok := program.(*regoeval.Program)
+		if !ok {
+			continue
+		}
+		results, err := rego.Test(t.Context(), now, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(results) == 0 {
+			t.Error("no unit test was found")
+		}
+		for _, r := range results {
+			if !r.Passed {
+				t.Errorf("%s:%d: %s: %s", r.File, r.Line, r.Name, r.Why)
+			}
+		}
+	}
 }
 
 func TestEveryRuleSaysWhatItIsInBothLanguages(t *testing.T) {
@@ -127,11 +148,17 @@ var full = []string{
 	 "properties":{"tenant":"acme","region":"cn-hangzhou","name":"web","instance_id":"i-bp1","bandwidth_mbps":5,"ingress":[{"port":443,"cidrs":["203.0.113.0/24"]}],"tags":TAGS}}}`,
 	`{"tenant":"acme","subject":{"type":"user","id":"li.wei"},"action":"ram.policy.create","resource":{"type":"ram.policy","id":"r",
 	 "properties":{"tenant":"acme","name":"p","template":"oss-bucket-reader","principal":"svc","policy_document":{"Version":"1","Statement":[]},"tags":TAGS}}}`,
+	`{"tenant":"acme","subject":{"type":"user","id":"li.wei"},"action":"ram.role.create","resource":{"type":"ram.role","id":"r",
+	 "properties":{"tenant":"acme","name":"p","template":"oss-bucket-reader","policy_document":{"Version":"1","Statement":[]},"tags":TAGS}}}`,
+	`{"tenant":"acme","subject":{"type":"user","id":"li.wei"},"action":"ram.user.create","resource":{"type":"ram.user","id":"r",
+	 "properties":{"tenant":"acme","name":"p","template":"oss-bucket-reader","policy_document":{"Version":"1","Statement":[]},"tags":TAGS}}}`,
+	`{"tenant":"acme","subject":{"type":"service","id":"builder"},"action":"vpc.vswitch.create","resource":{"type":"vpc.vswitch","id":"r",
+	 "properties":{"tenant":"acme","region":"cn-hangzhou","zone_id":"cn-hangzhou-h","name":"n","vpc_id":"vpc-bp1acme0hangzhou","cidr":"10.8.16.0/24","tags":TAGS}}}`,
 	`{"tenant":"acme","subject":{"type":"service","id":"host"},"action":"plugin.call","resource":{"type":"plugin","id":"invoice-ocr",
 	 "properties":{"capability":"extract","region":"cn-hangzhou","environment":"production"}}}`,
 }
 
-const fullTags = `{"itsm:tenant_code":"acme","itsm:request_id":"req-42","itsm:expire_at":"2026-12-31T00:00:00Z","itsm:cost_center":"CC-1001","itsm:data_classification":"internal","itsm:owner":"li.wei","itsm:managed":"true"}`
+const fullTags = `{"itsm:tenant_code":"acme","itsm:request_id":"req-42","itsm:expire_at":"2026-12-31T00:00:00Z","itsm:cost_center":"CC-1001","itsm:data_classification":"internal","itsm:owner":"li.wei","itsm:managed":"true","itsm:landing_zone":"true"}`
 
 func fullRequests(t testing.TB) []authz.Request {
 	t.Helper()
@@ -142,6 +169,36 @@ func fullRequests(t testing.TB) []authz.Request {
 		}
 	}
 	return requests
+}
+
+func TestObligationsMustBeMetAndCarryTheirParameters(t *testing.T) {
+	decide := decider(t)
+	for class, days := range map[string]int64{"sensitive": 180, "regulated": 1825} {
+		req := fullRequests(t)[0]
+		tags, _ := req.Resource.Properties.Get("tags")
+		req.Resource.Properties = req.Resource.Properties.
+			With("data_classification", authz.StringValue(class)).
+			With("tags", tags.With("itsm:data_classification", authz.StringValue(class))).
+			With("ingress", authz.MustValue([]any{map[string]any{"port": 22, "cidrs": []any{"10.8.255.0/28"}}})).
+			Without("public_ip")
+		d := decide(req)
+		if d.Effect != authz.Review {
+			t.Fatalf("%s: %v, %+v", class, d.Effect, d.Reasons)
+		}
+		params := map[string]authz.Value{}
+		for _, o := range d.Obligations {
+			if !o.Must {
+				t.Errorf("%s: %s need not be met", class, o.ID)
+			}
+			params[o.ID] = o.Params
+		}
+		if v, _ := params["retention"].Get("days"); v.Int() != days {
+			t.Errorf("%s: retention is %v days, want %d", class, v.Any(), days)
+		}
+		if v, _ := params["bastion_access"].Get("instance"); v.Text() != "bastionhost-cn-acme0hz" {
+			t.Errorf("%s: the bastion is %q", class, v.Text())
+		}
+	}
 }
 
 func TestFullRequestsAreNotDenied(t *testing.T) {

@@ -51,7 +51,6 @@ deny contains {"rule": "encryption_refused", "path": "/resource/properties/encry
 #   severity: critical
 #   requirement: [L4, L12]
 deny contains {"rule": "bucket_not_private", "path": "/resource/properties/acl"} if {
-	input.action.name == "oss.bucket.create"
 	acl := input.resource.properties.acl
 	acl != "private"
 }

@@ -21,7 +21,6 @@ regions := plugin[properties.capability]
 environments := regions[properties.region]
 
 authorised if {
-	is_array(environments)
 	properties.environment in environments
 	environments_of_region := tables.tenant_region_mapping.regions[properties.region]
 	properties.environment in environments_of_region

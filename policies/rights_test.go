@@ -1,0 +1,146 @@
+package policies_test
+
+import (
+	"io/fs"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/xiezhi-project/xiezhi/pdp"
+	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
+	"github.com/xiezhi-project/xiezhi/policies"
+)
+
+// rights are all that Xiezhi asks about.
+var rights = []string{
+	"decide", "decide.on_behalf", "evaluate", "evaluate.candidate", "policy.read", "policy.write", "release.read", "release.publish",
+	"release.publish.platform", "release.publish.self", "grant.mint", "platform.grant.mint", "restriction.create", "dynamic.read",
+	"dynamic.revoke", "directory.read", "directory.write", "tenant.read", "tenant.write", "token.create", "token.read", "token.revoke",
+	"audit.read", "audit.report", "metrics.read", "data.read",
+}
+
+// rightsOf is the whole matrix of the self policies, from the roles' side. Who
+// mints grants asks in nobody else's name.
+var rightsOf = map[string][]string{
+	"platform:admin": {
+		"decide", "evaluate", "evaluate.candidate", "policy.read", "policy.write", "release.read", "release.publish",
+		"release.publish.platform", "release.publish.self", "grant.mint", "platform.grant.mint", "restriction.create", "dynamic.read",
+		"dynamic.revoke", "directory.read", "directory.write", "tenant.read", "tenant.write", "token.create", "token.read", "token.revoke",
+		"audit.read", "audit.report", "metrics.read", "data.read",
+	},
+	"platform:auditor": {
+		"policy.read", "release.read", "dynamic.read", "directory.read", "tenant.read", "token.read", "audit.read", "metrics.read", "data.read",
+	},
+	"admin": {
+		"decide", "evaluate", "evaluate.candidate", "policy.read", "policy.write", "release.read", "release.publish",
+		"grant.mint", "restriction.create", "dynamic.read", "dynamic.revoke", "directory.read", "directory.write", "tenant.read",
+		"token.create", "token.read", "token.revoke", "audit.read", "audit.report", "data.read",
+	},
+	"author":  {"evaluate", "evaluate.candidate", "policy.read", "policy.write", "release.read", "release.publish", "data.read"},
+	"service": {"decide", "evaluate"},
+	"pep":     {"decide", "decide.on_behalf", "evaluate", "audit.report"},
+	"auditor": {"audit.read", "release.read", "policy.read", "dynamic.read", "directory.read"},
+}
+
+type caller struct {
+	role   string
+	target string
+	right  string
+	token  []string
+	self   bool
+}
+
+// may asks the self policies as the server does.
+func may(t *testing.T, p *pdp.PDP, c caller) bool {
+	t.Helper()
+	text := func(list []string) authz.Value { return authz.Strings(list...) }
+	d, err := p.MaySelf(t.Context(), authz.Request{
+		Tenant: c.target,
+		Subject: authz.Entity{Type: "xiezhi.caller", ID: "user:x", Properties: authz.MustValue(map[string]any{
+			"roles": text([]string{c.role}), "platform": strings.HasPrefix(c.role, "platform:"),
+		})},
+		Action:   authz.Action{Name: c.right},
+		Resource: authz.Entity{Type: "xiezhi.tenant", ID: c.target},
+		Context:  authz.MustValue(map[string]any{"token_rights": text(c.token), "self": c.self}),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range d.Reasons {
+		if r.Rule == authz.RuleEvaluationError {
+			t.Errorf("%+v: %s", c, r.Message)
+		}
+	}
+	return d.Effect == authz.Allow
+}
+
+func selfPDP(t *testing.T) *pdp.PDP {
+	t.Helper()
+	p := pdp.New(pdp.Config{Now: func() time.Time { return now }, NewID: func() string { return "id" }})
+	p.Activate(&pdp.Snapshot{Release: compile(t), Dynamic: &pdp.Dynamic{}})
+	return p
+}
+
+func TestRolesHaveTheirRightsAndNoOthers(t *testing.T) {
+	p := selfPDP(t)
+	for role, held := range rightsOf {
+		for _, right := range rights {
+			c := caller{role, "acme", right, []string{"*"}, true}
+			if want, got := slices.Contains(held, right), may(t, p, c); got != want {
+				t.Errorf("%s may %s in its tenant: want %v, got %v", role, right, want, got)
+			}
+			c.target = "platform"
+			want := slices.Contains(held, right) && strings.HasPrefix(role, "platform:")
+			if got := may(t, p, c); got != want {
+				t.Errorf("%s may %s on the platform: want %v, got %v", role, right, want, got)
+			}
+		}
+	}
+}
+
+func TestTokensAreGoodForTheirRightsOnly(t *testing.T) {
+	p := selfPDP(t)
+	for _, right := range rights {
+		role, target := "platform:admin", "platform"
+		if right == "decide.on_behalf" {
+			role, target = "pep", "acme"
+		}
+		for _, listed := range rights {
+			c := caller{role, target, right, []string{listed}, true}
+			if want, got := right == listed, may(t, p, c); got != want {
+				t.Errorf("a token for %s is good for %s: want %v, got %v", listed, right, want, got)
+			}
+		}
+	}
+}
+
+func TestDecidingForSomebodyElseIsARightOfItsOwn(t *testing.T) {
+	p := selfPDP(t)
+	for role := range rightsOf {
+		if may(t, p, caller{role, "acme", "decide", []string{"*"}, false}) {
+			t.Errorf("%s decides for somebody else by the right decide", role)
+		}
+	}
+}
+
+func TestTheMatrixKnowsEveryRightOfTheSchema(t *testing.T) {
+	text, err := fs.ReadFile(policies.FS(), "self/schema.cedarschema")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var declared []string
+	for _, m := range regexp.MustCompile(`"([a-z_.]+)"`).FindAllStringSubmatch(withoutComments(string(text)), -1) {
+		declared = append(declared, m[1])
+	}
+	slices.Sort(declared)
+	want := slices.Sorted(slices.Values(rights))
+	if !slices.Equal(declared, want) {
+		t.Errorf("the schema's actions are %v, the matrix has %v", declared, want)
+	}
+}
+
+func withoutComments(text string) string {
+	return regexp.MustCompile(`//.*`).ReplaceAllString(text, "")
+}

@@ -16,7 +16,21 @@ import (
 
 const rightMetrics = "metrics.read"
 
-// metrics are this server's own; Config.Collectors add those of other packages.
+// Measure is one number of another package; it is read whenever the metrics are.
+type Measure struct {
+	Name, Help string
+	Total      bool // it counts what happened since the start and never falls
+	Read       func() float64
+}
+
+func (m Measure) collector() prometheus.Collector {
+	if m.Total {
+		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: m.Name, Help: m.Help}, m.Read)
+	}
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: m.Name, Help: m.Help}, m.Read)
+}
+
+// metrics are this server's own; Config.Measures add those of other packages.
 type metrics struct {
 	registry  *prometheus.Registry
 	requests  *prometheus.CounterVec // by operation and status
@@ -56,12 +70,15 @@ func newMetrics(config Config) (*metrics, error) {
 			return 0
 		})
 	}
-	all := append([]prometheus.Collector{
+	all := []prometheus.Collector{
 		m.requests, decisions, m.failed, m.latency, m.errors, m.panics,
 		revision("xiezhi_release", "Number of the active release; 0 before the first.", func(r authz.Revision) uint64 { return r.Release }),
 		revision("xiezhi_log_position", "Log position that answers are based on.", func(r authz.Revision) uint64 { return r.Position }),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-	}, config.Collectors...)
+	}
+	for _, measure := range config.Measures {
+		all = append(all, measure.collector())
+	}
 	for _, c := range all {
 		if err := m.registry.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/gofiber/fiber/v2"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/xiezhi-project/xiezhi/bundles"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/access"
@@ -62,8 +61,8 @@ type Config struct {
 	NewID   func() string
 	Log     *slog.Logger
 
-	Checks     []Check                // of readiness, beside an active release
-	Collectors []prometheus.Collector // metrics of other packages
+	Checks   []Check   // of readiness, beside an active release
+	Measures []Measure // in the metrics, beside the server's own
 
 	// PublicURL is how callers reach this server, without a final slash.
 	// Empty: the scheme and host that the call itself names.

@@ -1,0 +1,26 @@
+package serve
+
+import (
+	"github.com/xiezhi-project/xiezhi/cmd/internal/httpd"
+	"github.com/xiezhi-project/xiezhi/cmd/internal/spool"
+)
+
+// measures are what the metrics tell of the parts behind the doors.
+func (n *Node) measures() []httpd.Measure {
+	records := func(name, help string, count func(spool.Stats) uint64) httpd.Measure {
+		return httpd.Measure{
+			Name: "xiezhi_audit_records_" + name + "_total", Help: help, Total: true,
+			Read: func() float64 { return float64(count(n.spool.Stats())) },
+		}
+	}
+	return []httpd.Measure{
+		records("appended", "Decision records handed to the spool; each becomes synced, lost or refused.", func(s spool.Stats) uint64 { return s.Appended }),
+		records("synced", "Decision records that are on disk.", func(s spool.Stats) uint64 { return s.Synced }),
+		records("lost", "Decision records of buffered policies that could not be kept, though the decision was answered.", func(s spool.Stats) uint64 { return s.Lost }),
+		records("refused", "Decisions of strict policies that were refused because they could not be recorded.", func(s spool.Stats) uint64 { return s.Refused }),
+		records("damaged", "Decision records that were on disk and could not be read again.", func(s spool.Stats) uint64 { return s.Damaged }),
+		records("shipped", "Decision records that the database took, with those of an earlier run.", func(s spool.Stats) uint64 { return s.Shipped }),
+		{Name: "xiezhi_audit_unshipped_bytes", Help: "Decision records that wait for the database.", Read: func() float64 { return float64(n.spool.Stats().UnshippedBytes) }},
+		{Name: "xiezhi_feed_age_seconds", Help: "Time since the last successful read of the store began.", Read: func() float64 { return n.Feed.Age().Seconds() }},
+	}
+}

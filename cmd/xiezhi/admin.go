@@ -22,7 +22,7 @@ token. They run on the server's machine, beside a running server too (restore
 excepted), and leave an audit record under your operating-system user.`,
 		Example: "  xiezhi admin bootstrap --name ops\n  xiezhi admin backup --out xiezhi.backup",
 	})
-	cmd.AddCommand(newBootstrap())
+	cmd.AddCommand(newBootstrap(), newBackup(), newRestore())
 	return cmd
 }
 

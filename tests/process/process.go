@@ -90,15 +90,23 @@ func (s *Server) await(ctx context.Context, ready func(context.Context) error) e
 // PID is the process's id.
 func (s *Server) PID() int { return s.cmd.Process.Pid }
 
-// Stop ends the server and removes its files.
-func (s *Server) Stop() error {
-	_ = s.cmd.Process.Signal(s.end) // fails only where it has ended already
+// End sends the server a signal and returns how it ended. Its files stay until
+// [Server.Stop]. A server that does not end is killed, which is an error.
+func (s *Server) End(signal os.Signal) (*os.ProcessState, error) {
+	_ = s.cmd.Process.Signal(signal) // fails only where it has ended already
 	select {
 	case <-s.exited:
+		return s.cmd.ProcessState, nil
 	case <-time.After(stopTimeout):
 		_ = s.cmd.Process.Kill()
 		<-s.exited
+		return s.cmd.ProcessState, fmt.Errorf("%s went on for %s after %s", s.cmd.Path, stopTimeout, signal)
 	}
+}
+
+// Stop ends the server, or kills it, and removes its files.
+func (s *Server) Stop() error {
+	_, _ = s.End(s.end)
 	return os.RemoveAll(s.dir)
 }
 

@@ -33,6 +33,27 @@ func TestServerIsEndedAndItsFilesRemoved(t *testing.T) {
 	}
 }
 
+func TestEndTellsHowTheServerEnded(t *testing.T) {
+	ready := func(context.Context) error { return nil }
+	s, err := Start(t.Context(), exec.Command("sleep", "600"), folder(t), syscall.SIGTERM, ready)
+	if err != nil {
+		t.Fatal(err)
+	}
+	state, err := s.End(syscall.SIGKILL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status, ok := state.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
+		t.Errorf("it ended with %s, not by the signal", state)
+	}
+	if _, err := os.Stat(filepath.Join(s.dir, "log")); err != nil {
+		t.Errorf("its files went with it: %v", err)
+	}
+	if err := s.Stop(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestServerThatEndsAtOnceShowsItsLog(t *testing.T) {
 	dir := folder(t)
 	_, err := Start(t.Context(), exec.Command("sh", "-c", "echo port is haunted; exit 1"), dir, syscall.SIGTERM, func(context.Context) error {

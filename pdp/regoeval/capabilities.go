@@ -63,20 +63,20 @@ func findRefused(parsed *ast.Module, report *faults) {
 			report.add(location.File, location.Row, "the built-in %s is refused: %s", ref, why)
 		}
 	}
-	ast.WalkExprs(parsed, func(e *ast.Expr) bool {
-		if e.IsCall() {
-			check(e.OperatorTerm())
-		}
-		for _, with := range e.With {
-			check(with.Target)
-			check(with.Value)
-		}
-		return false
-	})
-	ast.WalkTerms(parsed, func(t *ast.Term) bool {
-		if call, ok := t.Value.(ast.Call); ok {
-			check(call[0])
-		}
-		return false
-	})
+	for _, rule := range parsed.Rules {
+		visit(rule, func(node any) bool {
+			switch node := node.(type) {
+			case *ast.Expr:
+				if node.IsCall() {
+					check(node.OperatorTerm())
+				}
+			case ast.Call:
+				check(node[0])
+			case *ast.With:
+				check(node.Target)
+				check(node.Value)
+			}
+			return false
+		})
+	}
 }

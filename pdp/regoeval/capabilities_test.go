@@ -26,6 +26,7 @@ func TestRefusedBuiltinsAreFaultsThatSayWhy(t *testing.T) {
 			wantFault(t, deny("a", "a if {\n\tx := [1 | "+call+"]\n\tx[0] == 1\n}"), "platform/p.rego:6", why)
 		})
 	}
+	wantFault(t, deny("h", "h.a[opa.runtime().x].b := 1"), "platform/p.rego:5", "environment")
 	wantFault(t, deny("f(1) == 1 with f as http.send", "f(x) := x"), "platform/p.rego:4", "reaches the network")
 	wantFault(t, deny(`time.now_ns() == 1 with http.send as 1`, ""), "platform/p.rego:4", "reaches the network")
 }

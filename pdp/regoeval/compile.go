@@ -78,14 +78,14 @@ func (c *Compiler) compileUnits(ctx context.Context, modules []*module, report *
 	}
 	units := map[string]*unit{}
 	for _, tenant := range slices.Sorted(maps.Keys(byTenant)) { // "" first
-		if err := context.Cause(ctx); err != nil {
-			return nil, err
-		}
 		members := byTenant[tenant]
 		if tenant != "" {
 			members = slices.Concat(byTenant[""], members) // both sorted, and "platform" sorts before "tenants"
 		}
-		u, err := c.compileUnit(members)
+		u, err := c.compileUnit(ctx, members)
+		if ended := context.Cause(ctx); ended != nil {
+			return nil, ended
+		}
 		if err != nil {
 			report.addErrors("", err)
 			if tenant == "" {

@@ -36,12 +36,13 @@ func TestRuleDigestCoversWhatTheRuleCanReach(t *testing.T) {
 		"platform/lib/far.rego":  "package xiezhi.platform.lib.far\nok := true",
 		"platform/lib/else.rego": "package xiezhi.platform.lib.else\nok := true",
 		"platform/p.rego": "package xiezhi.platform.p\n# METADATA\n# custom: {id: one, template: a}\nreview contains {\"rule\": \"one\"} if data.xiezhi.platform.lib.near.ok\n" +
-			"# METADATA\n# custom: {id: two, template: b}\nreview contains {\"rule\": \"two\"} if data.xiezhi.tenants[input.tenant].tables.sizes.max == data.xiezhi.platform.tables.sizes.max\n",
+			"# METADATA\n# custom: {id: two, template: b}\nreview contains {\"rule\": \"two\"} if data.xiezhi.tenants[input.tenant].tables.sizes.max == data.xiezhi.platform.tables.sizes.max\n" +
+			"# METADATA\n# custom: {id: three, template: b}\nreview contains {\"rule\": \"three\"}\n",
 		"tenants/acme/q.rego": "package xiezhi.tenants.acme.q\n" + declared("r") + `deny contains {"rule": "r"} if data.xiezhi.platform.p.review`,
 	}
-	const one, two, tenants = "platform/p/one", "platform/p/two", "tenants/acme/q/r"
+	const one, two, three, tenants = "platform/p/one", "platform/p/two", "platform/p/three", "tenants/acme/q/r"
 	before := digests(t, base)
-	if before[one] == before[two] {
+	if before[two] == before[three] {
 		t.Error("two rules have one digest")
 	}
 	for name, c := range map[string]struct {
@@ -49,12 +50,12 @@ func TestRuleDigestCoversWhatTheRuleCanReach(t *testing.T) {
 		changed    []string
 	}{
 		"nothing":             {"attributes.yaml", base["attributes.yaml"], nil},
-		"the policy's text":   {"platform/p.rego", base["platform/p.rego"] + "# a comment\n", []string{one, two, tenants}},
-		"a library":           {"platform/lib/near.rego", base["platform/lib/near.rego"] + "\nx := 1\n", []string{one, two, tenants}},
-		"a library's library": {"platform/lib/far.rego", base["platform/lib/far.rego"] + "\nx := 1\n", []string{one, two, tenants}},
+		"the policy's text":   {"platform/p.rego", base["platform/p.rego"] + "# a comment\n", []string{one, two, three, tenants}},
+		"a library":           {"platform/lib/near.rego", base["platform/lib/near.rego"] + "\nx := 1\n", []string{one, two, three, tenants}},
+		"a library's library": {"platform/lib/far.rego", base["platform/lib/far.rego"] + "\nx := 1\n", []string{one, two, three, tenants}},
 		"another library":     {"platform/lib/else.rego", base["platform/lib/else.rego"] + "\nx := 1\n", nil},
 		"its template":        {"approvals/a.yaml", "title: Another", []string{one}},
-		"the schema":          {"attributes.yaml", schema + "  subject.level: {}\n", []string{one, two, tenants}},
+		"the schema":          {"attributes.yaml", schema + "  subject.level: {}\n", []string{one, two, three, tenants}},
 		"tables":              {"tables/sizes.yaml", "platform: {max: 8}", nil},
 		"the tenant's policy": {"tenants/acme/q.rego", base["tenants/acme/q.rego"] + "\nx := 1\n", []string{tenants}},
 		"another policy":      {"platform/other.rego", "package xiezhi.platform.other\nx := 1\n", nil},

@@ -179,6 +179,35 @@ func TestErrorsNameThePlaceAndTheRule(t *testing.T) {
 	}
 }
 
+func TestValuesThatShareTheirPartsCannotExhaustTheServer(t *testing.T) {
+	// 2^60 values when written out, 60 in memory.
+	shared := "x0 := 1\n"
+	for i := 1; i <= 60; i++ {
+		shared += fmt.Sprintf("x%d := [x%d, x%[2]d]\n", i, i-1)
+	}
+	for name, entry := range map[string]string{
+		"args": `{"rule": "r", "args": {"x": x20}}`, "deep args": `{"rule": "r", "args": {"x": x60}}`, "path": `{"rule": "r", "path": x60}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := ask(t, compile(t, policy(declared("r")+"deny contains "+entry+"\n"+shared)), request)[0]
+			if o.Err == nil || o.Err.Rule != "r" || len(o.Err.Message) > 300 {
+				t.Errorf("%+v", o)
+			}
+		})
+	}
+}
+
+func TestFractionsInAnEntryAreRoundedAndIntegersAreNot(t *testing.T) {
+	p := compile(t, policy(declared("r")+`deny contains {"rule": "r", "args": {"x": 1 / input.resource.properties.cpu, "y": 1 / 3, "z": 9007199254740991}}
+`+declared("s")+`review contains {"rule": "s", "args": {"x": 9007199254740992}} if input.tenant == "globex"`))
+	if got := string(ask(t, p, request)[0].Findings[0].Args.AppendJSON(nil)); got != `{"x":0.5,"y":0.333333333333333,"z":9007199254740991}` {
+		t.Errorf("args %s", got)
+	}
+	if o := ask(t, p, strings.Replace(request, "acme", "globex", 1))[0]; o.Err == nil || o.Err.Rule != "s" {
+		t.Errorf("%+v", o)
+	}
+}
+
 func TestEndOfTheContextSpendsTheBudget(t *testing.T) {
 	p := compile(t, files{
 		"platform/a.rego": "package xiezhi.platform.a\n" + declared("r") + `deny contains {"rule": "r"}`,

@@ -20,7 +20,10 @@ func (r *run) explain(policy *pdp.Policy) []pdp.RuleTrace {
 		return nil
 	}
 	t := &tracer{module: e.module, running: map[uint64]*attempt{}, attempts: map[position]*attempt{}}
-	r.query(e.query, func(q *topdown.Query) { q.WithIndexing(false).WithQueryTracer(t) })
+	_ = guard(func() error { // where it fails, what was traced so far is the explanation
+		_, err := r.query(e.query, func(q *topdown.Query) { q.WithIndexing(false).WithQueryTracer(t) })
+		return err
+	})
 	traces := make([]pdp.RuleTrace, 0, len(policy.Rules))
 	for _, rule := range policy.Rules {
 		traces = append(traces, t.trace(rule))

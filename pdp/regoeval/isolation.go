@@ -33,19 +33,17 @@ func checkIsolation(m *module, parsed *ast.Module, report *faults) {
 			report.at(location, m.id, "", "a platform policy reads a tenant's tables and nothing else of it: write data.xiezhi.tenants[input.tenant].tables.<table>")
 		}
 	}
-	var visit *ast.GenericVisitor
-	visit = ast.NewGenericVisitor(func(node any) bool {
+	for _, imported := range parsed.Imports {
+		// An import of less than a tenant is judged where it is used.
+		if ref, ok := imported.Path.Value.(ast.Ref); ok && len(ref) > 3 {
+			check(ref, imported.Location)
+		}
+	}
+	var refer func(node any) bool
+	refer = func(node any) bool {
 		switch node := node.(type) {
-		case *ast.Package:
-			return true
 		case *ast.Expr:
 			here = cmp.Or(node.Location, here)
-		case *ast.Import:
-			// An import of less than a tenant is judged where it is used.
-			if ref, ok := node.Path.Value.(ast.Ref); ok && len(ref) > 3 {
-				check(ref, node.Location)
-			}
-			return true
 		case *ast.Term:
 			if node.Equal(ast.DefaultRootDocument) {
 				check(ast.DefaultRootRef, node.Location)
@@ -56,13 +54,16 @@ func checkIsolation(m *module, parsed *ast.Module, report *faults) {
 			}
 			check(ref, node.Location)
 			for _, t := range ref[1:] {
-				visit.Walk(t)
+				visit(t, refer)
 			}
 			return true
 		}
 		return false
-	})
-	visit.Walk(parsed)
+	}
+	for _, rule := range parsed.Rules {
+		here = rule.Location
+		visit(rule, refer)
+	}
 }
 
 // step returns the literal at place i of a reference.

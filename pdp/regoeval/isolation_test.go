@@ -22,6 +22,7 @@ func TestStaticReferencesAcrossTenantsAreFaults(t *testing.T) {
 		"behind a variable":      {"tenants/acme/p.rego", "package xiezhi.tenants.acme.p\nx contains y if { some a; y := data[a].tenants.globex.tables }", "tenants/acme/p.rego:2", "another tenant, globex"},
 		"a call":                 {"tenants/acme/p.rego", "package xiezhi.tenants.acme.p\nx := data.xiezhi.tenants.globex.q.f(1)", "tenants/acme/p.rego:2", "another tenant, globex"},
 		"in a nested body":       {"tenants/acme/p.rego", "package xiezhi.tenants.acme.p\nx := [y | every z in [1] { y = data.xiezhi.tenants.globex.tables }]", "tenants/acme/p.rego:2", "another tenant, globex"},
+		"in a head":              {"tenants/acme/p.rego", "package xiezhi.tenants.acme.p\nx.a[data.xiezhi.tenants.globex.tables.y].b := 1", "tenants/acme/p.rego:2", "another tenant, globex"},
 		"as a replacement":       {"tenants/acme/p.rego", "package xiezhi.tenants.acme.p\nx if y with input as data.xiezhi.tenants.globex.tables\ny := 1", "tenants/acme/p.rego:2", "another tenant, globex"},
 		"platform to a tenant":   {"platform/p.rego", "package xiezhi.platform.p\nx := data.xiezhi.tenants.acme.tables.secrets", "platform/p.rego:2", "names the tenant acme"},
 		"platform to rules":      {"platform/p.rego", "package xiezhi.platform.p\nx := data.xiezhi.tenants[input.tenant].sizes.max", "platform/p.rego:2", "tables and nothing else"},
@@ -97,7 +98,7 @@ func TestPolicyOfAnotherTenantDoesNotAnswer(t *testing.T) {
 	p := compile(t, files{path: text})
 	in := input(t, request)
 	o := p.Evaluate(t.Context(), in, p.Policies(), nil)
-	if len(o) != 1 || o[0].Err == nil || len(o[0].Findings) != 0 {
+	if len(o) != 1 || o[0].Err == nil || len(o[0].Findings) != 0 || !strings.Contains(o[0].Err.Message, "of the tenant globex") {
 		t.Errorf("%+v", o)
 	}
 }

@@ -1,11 +1,16 @@
 package regoeval_test
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/xiezhi-project/xiezhi/bundles"
 	"github.com/xiezhi-project/xiezhi/pdp"
+	"github.com/xiezhi-project/xiezhi/pdp/regoeval"
 )
 
 func TestPolicyCarriesItsMetadata(t *testing.T) {
@@ -157,12 +162,15 @@ func TestWrongDocumentsAreFaultsAtTheirLine(t *testing.T) {
 		"stale bound without unit": {policyMetadata("# custom:\n#   stale_bound: \"60\""), "platform/p.rego:3", "want a duration"},
 		"metadata that is a list":  {policyMetadata("# - a"), "platform/p.rego:2", "cannot unmarshal"},
 
-		"recursion":            {deny("a", "a if a"), "platform/p.rego:5", "recursive"},
-		"unknown function":     {deny("nothing.here(1)", ""), "platform/p.rego:4", "undefined function"},
-		"unsafe variable":      {deny("x > 1", ""), "platform/p.rego:4", "unsafe"},
-		"rego v0":              {policy("deny[msg] { msg := 1 }"), "platform/p.rego:2", "if"},
-		"unknown request part": {deny("input.subjet.id == 1", ""), "platform/p.rego:4", "no member subjet"},
-		"unknown entity part":  {deny("input.resource.propertys.cpu == 1", ""), "platform/p.rego:4", "no member propertys"},
+		"nested bodies":           {deny(strings.Repeat("[x | x := ", 6)+"1"+strings.Repeat("]", 6)+" == 1", ""), "platform/p.rego:4", "nested more than 5 deep"},
+		"nested bodies in a head": {deny("h", "h.a[count("+strings.Repeat("[1 | ", 6)+"1"+strings.Repeat("]", 6)+")].b := 1"), "platform/p.rego:5", "nested more than 5 deep"},
+		"nested bodies of kinds":  {deny(`x := {y | every z in [1] { {q: w | not f([v | v := $"{count([1 | u])}"]); w := q} == z}}; x == y`, ""), "platform/p.rego:4", "nested more than 5 deep"},
+		"recursion":               {deny("a", "a if a"), "platform/p.rego:5", "recursive"},
+		"unknown function":        {deny("nothing.here(1)", ""), "platform/p.rego:4", "undefined function"},
+		"unsafe variable":         {deny("x > 1", ""), "platform/p.rego:4", "unsafe"},
+		"rego v0":                 {policy("deny[msg] { msg := 1 }"), "platform/p.rego:2", "if"},
+		"unknown request part":    {deny("input.subjet.id == 1", ""), "platform/p.rego:4", "no member subjet"},
+		"unknown entity part":     {deny("input.resource.propertys.cpu == 1", ""), "platform/p.rego:4", "no member propertys"},
 	} {
 		t.Run(name, func(t *testing.T) { wantFault(t, c.files, c.place, c.text) })
 	}
@@ -204,5 +212,22 @@ func TestPackageWithoutSetsIsALibrary(t *testing.T) {
 	}
 	if got := spoke(ask(t, p, request)); got != "tenants/acme/sizes/r" {
 		t.Errorf("spoke: %s", got)
+	}
+}
+
+func TestEndOfTheContextEndsACompilation(t *testing.T) {
+	// OPA's type checker takes twice as long for each of these lines.
+	text := declared("r") + "deny contains {\"rule\": \"r\"} if x15[0] == x15\nx0 := input.tenant\n"
+	for i := 1; i <= 15; i++ {
+		text += fmt.Sprintf("x%d := [x%d, x%[2]d]\n", i, i-1)
+	}
+	content, err := bundles.NewContent([]bundles.File{{Path: "platform/p.rego", Data: []byte(policy(text)["platform/p.rego"])}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := pdp.Compile(ctx, 1, content, regoeval.New()); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v", err)
 	}
 }

@@ -1,6 +1,7 @@
 package regoeval
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -89,8 +90,8 @@ type block struct {
 	id     string // the rule's id, for faults
 }
 
-// block reads the comment again as YAML nodes: OPA's own reading has lost
-// lines and duplicate keys, and ignores what it does not know.
+// block reads the comment again as YAML nodes: OPA's own reading has lost the
+// lines, and ignores what it does not know.
 func (m *module) block(a *ast.Annotations, report *faults) *block {
 	b := &block{m: m, row: a.Location.Row, report: report, root: &yaml.Node{Kind: yaml.MappingNode}}
 	lines := strings.Split(string(m.data), "\n")
@@ -130,30 +131,22 @@ func ignored(known fields) fields {
 	return known
 }
 
-// mapping reads an object strictly: unknown and repeated members are faults.
+// mapping reads an object strictly: an unknown member is a fault. A repeated
+// one has not got past OPA.
 func (b *block) mapping(n *yaml.Node, what string, known fields) {
 	if n.Kind != yaml.MappingNode {
 		b.fault(b.line(n), b.id, "%s: want an object", what)
 		return
 	}
-	seen := map[string]bool{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
 		read, ok := known[key.Value]
-		switch {
-		case key.Kind != yaml.ScalarNode || !ok:
-			names := make([]string, 0, len(known))
-			for name := range known {
-				names = append(names, name)
-			}
-			slices.Sort(names)
+		if key.Kind != yaml.ScalarNode || !ok {
+			names := slices.Sorted(maps.Keys(known))
 			b.fault(b.line(key), b.id, "%s has no member %q; it has %s", what, key.Value, strings.Join(names, ", "))
-		case seen[key.Value]:
-			b.fault(b.line(key), b.id, "%s: %s is given twice", what, key.Value)
-		default:
-			read(value)
+			continue
 		}
-		seen[key.Value] = true
+		read(value)
 	}
 }
 

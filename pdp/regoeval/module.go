@@ -1,6 +1,7 @@
 package regoeval
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -65,16 +66,19 @@ func parse(content *bundles.Content, caps *ast.Capabilities, tests bool, report 
 			report.add(f.Path, 0, "%s", why)
 			continue
 		}
-		parsed, err := ast.ParseModuleWithOpts(f.Path, string(f.Data), ast.ParserOptions{
-			ProcessAnnotation: true, RegoVersion: ast.RegoV1, Capabilities: caps,
+		err := guard(func() (err error) {
+			m.parsed, err = ast.ParseModuleWithOpts(f.Path, string(f.Data), ast.ParserOptions{
+				ProcessAnnotation: true, RegoVersion: ast.RegoV1, Capabilities: caps,
+			})
+			return err
 		})
 		if err != nil {
 			report.addErrors(f.Path, err)
 			continue
 		}
-		m.parsed = parsed
 		if m.checkPackage(report) {
-			findRefused(parsed, report)
+			findRefused(m.parsed, report)
+			findNested(m.parsed, report)
 			modules = append(modules, m)
 		}
 	}
@@ -160,6 +164,55 @@ func bodies(parsed *ast.Module, f func(rule *ast.Rule, isElse bool)) {
 		}
 		for r := rule; r != nil; r = r.Else {
 			f(r, r != rule)
+		}
+	}
+}
+
+// maxNesting is how deep bodies may stand in one another. OPA's compiler takes
+// several times as long for every level, and cannot be stopped: two lines of
+// text could keep a server busy for good.
+const maxNesting = 5
+
+// findNested adds a fault for each place that is nested too deep.
+func findNested(parsed *ast.Module, report *faults) {
+	here := parsed.Package.Location
+	var walk func(outer any, depth int)
+	walk = func(outer any, depth int) {
+		visit(outer, func(node any) bool {
+			switch inner := node.(type) {
+			case *ast.Expr:
+				here = cmp.Or(inner.Location, here)
+				return false
+			case *ast.ArrayComprehension, *ast.SetComprehension, *ast.ObjectComprehension,
+				*ast.Every, *ast.Not, *ast.LogicalAnd, *ast.LogicalOr, *ast.TemplateString:
+				if node == outer {
+					return false
+				}
+				if depth == maxNesting {
+					report.at(here, "", "", "bodies are nested more than %d deep: give the inner ones names of their own", maxNesting)
+				} else {
+					walk(node, depth+1)
+				}
+				return true
+			}
+			return false
+		})
+	}
+	for _, rule := range parsed.Rules {
+		here = rule.Location
+		walk(rule, 0)
+	}
+}
+
+// visit calls f for every node below and including this one, until f returns
+// true: for the keys in the reference of a rule's head too, which OPA's
+// visitor leaves out.
+func visit(node any, f func(node any) bool) {
+	visitor := ast.NewGenericVisitor(f)
+	visitor.Walk(node)
+	if rule, ok := node.(*ast.Rule); ok {
+		for _, key := range rule.Head.Ref()[1:] {
+			visitor.Walk(key)
 		}
 	}
 }

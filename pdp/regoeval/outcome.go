@@ -49,7 +49,7 @@ func (e *entry) outcome(result topdown.QueryResult) (pdp.Outcome, error) {
 func (e *entry) add(out *pdp.Outcome, kind pdp.RuleKind, v ast.Value) error {
 	object, ok := v.(ast.Object)
 	if !ok {
-		return &entryError{kind, nil, fmt.Errorf("want an object, not %v", v)}
+		return &entryError{kind, nil, fmt.Errorf("want an object, not %s", shown(v))}
 	}
 	r := reader{known: setMembers[kind]}
 	object.Foreach(func(key, value *ast.Term) { r.member(key.Value, value.Value) })
@@ -123,7 +123,7 @@ func (r *reader) params() authz.Value {
 func (r *reader) member(key, v ast.Value) {
 	name, _ := key.(ast.String)
 	if _, ok := r.known[string(name)]; !ok {
-		r.fail("no member %v is known here", key)
+		r.fail("no member %s is known here", shown(key))
 		return
 	}
 	switch name {
@@ -142,13 +142,13 @@ func (r *reader) member(key, v ast.Value) {
 	case "must":
 		must, ok := v.(ast.Boolean)
 		if !ok {
-			r.fail("must: want true or false, not %v", v)
+			r.fail("must: want true or false, not %s", shown(v))
 		}
 		r.optional = !bool(must)
 	case "args", "params":
 		object, err := valueOf(v)
 		if err == nil && object.Kind() != authz.KindObject {
-			err = fmt.Errorf("want an object, not %v", v)
+			err = fmt.Errorf("want an object, not %s", shown(v))
 		}
 		if err != nil {
 			r.fail("%s: %w", string(name), err)
@@ -158,7 +158,7 @@ func (r *reader) member(key, v ast.Value) {
 		n, ok := v.(ast.Number)
 		rate, fits := n.Float64()
 		if !ok || !fits || !(rate > 0) || math.IsInf(rate, 0) {
-			r.fail("rate: want a number above 0, not %v", v)
+			r.fail("rate: want a number above 0, not %s", shown(v))
 		}
 		r.limit.Rate = rate
 	case "burst":
@@ -168,7 +168,7 @@ func (r *reader) member(key, v ast.Value) {
 	case "window":
 		r.text(&r.limit.Window, name, v)
 		if d, err := time.ParseDuration(r.limit.Window); err != nil || d <= 0 {
-			r.fail("window: want a duration such as 1m, not %v", v)
+			r.fail("window: want a duration such as 1m, not %s", shown(v))
 		}
 	case "quota":
 		r.quota(v)
@@ -178,7 +178,7 @@ func (r *reader) member(key, v ast.Value) {
 func (r *reader) text(to *string, name ast.String, v ast.Value) {
 	s, ok := v.(ast.String)
 	if !ok {
-		r.fail("%s: want a string, not %v", string(name), v)
+		r.fail("%s: want a string, not %s", string(name), shown(v))
 	}
 	*to = string(s)
 }
@@ -187,7 +187,7 @@ func (r *reader) text(to *string, name ast.String, v ast.Value) {
 func (r *reader) count(to *int64, name ast.String, v ast.Value, least int64) {
 	value, err := valueOf(v)
 	if err != nil || value.Kind() != authz.KindInt || value.Int() < least {
-		r.fail("%s: want an integer from %d, not %v", string(name), least, v)
+		r.fail("%s: want an integer from %d, not %s", string(name), least, shown(v))
 	}
 	*to = value.Int()
 }
@@ -198,7 +198,7 @@ var resets = map[string]bool{"hour": true, "day": true, "month": true}
 func (r *reader) quota(v ast.Value) {
 	object, ok := v.(ast.Object)
 	if !ok {
-		r.fail("quota: want an object, not %v", v)
+		r.fail("quota: want an object, not %s", shown(v))
 		return
 	}
 	q := authz.Quota{Max: -1}
@@ -209,11 +209,11 @@ func (r *reader) quota(v ast.Value) {
 		case "reset":
 			r.text(&q.Reset, "quota.reset", value.Value)
 		default:
-			r.fail("quota: no member %v is known here", key)
+			r.fail("quota: no member %s is known here", shown(key.Value))
 		}
 	})
 	if q.Max < 0 || !resets[q.Reset] {
-		r.fail("quota: want max, and reset as hour, day or month, not %v", v)
+		r.fail("quota: want max, and reset as hour, day or month")
 	}
 	r.limit.Quota = &q
 }

@@ -103,7 +103,7 @@ func (p *Program) Evaluate(ctx context.Context, in *pdp.Input, policies []*pdp.P
 	out, ok := r.joint(policies, out)
 	if !ok {
 		for _, policy := range policies {
-			out = append(out, r.alone(policy, nil))
+			out = append(out, r.alone(policy))
 		}
 	}
 	if in.Explain {
@@ -151,47 +151,66 @@ func (r *run) close() {
 // joint asks all policies at once, or reports false: then nothing is known.
 func (r *run) joint(policies []*pdp.Policy, out []pdp.Outcome) ([]pdp.Outcome, bool) {
 	before := len(out)
-	exprs := 0
-	for _, policy := range policies {
-		e, err := r.entry(policy)
-		if err != nil {
-			return out, false
+	err := guard(func() error {
+		exprs := 0
+		for _, policy := range policies {
+			e, err := r.entry(policy)
+			if err != nil {
+				return err
+			}
+			exprs += len(e.query)
 		}
-		exprs += len(e.query)
-	}
-	body := make(ast.Body, 0, exprs)
-	for _, policy := range policies {
-		body = append(body, r.program.entries[policy.Slot()].query...)
-	}
-	result, err := r.query(body)
+		body := make(ast.Body, 0, exprs)
+		for _, policy := range policies {
+			body = append(body, r.program.entries[policy.Slot()].query...)
+		}
+		result, err := r.query(body)
+		if err != nil {
+			return err
+		}
+		for _, policy := range policies {
+			outcome, err := r.program.entries[policy.Slot()].outcome(result)
+			if err != nil {
+				return err
+			}
+			out = append(out, outcome)
+		}
+		return nil
+	})
 	if err != nil {
-		return out, false
-	}
-	for _, policy := range policies {
-		e := &r.program.entries[policy.Slot()]
-		outcome, err := e.outcome(result)
-		if err != nil {
-			return out[:before], false
-		}
-		out = append(out, outcome)
+		return out[:before], false
 	}
 	return out, true
 }
 
 // alone asks one policy and says where it failed if it does.
-func (r *run) alone(policy *pdp.Policy, configure func(*topdown.Query)) pdp.Outcome {
-	e, err := r.entry(policy)
-	if err == nil {
-		var result topdown.QueryResult
-		result, err = r.query(e.query, func(q *topdown.Query) { q.WithStackTraces(true) }, configure)
-		if err == nil {
-			var outcome pdp.Outcome
-			if outcome, err = e.outcome(result); err == nil {
-				return outcome
-			}
+func (r *run) alone(policy *pdp.Policy, configure ...func(*topdown.Query)) (outcome pdp.Outcome) {
+	err := guard(func() error {
+		e, err := r.entry(policy)
+		if err != nil {
+			return err
 		}
+		result, err := r.query(e.query, append(configure, func(q *topdown.Query) { q.WithStackTraces(true) })...)
+		if err != nil {
+			return err
+		}
+		outcome, err = e.outcome(result)
+		return err
+	})
+	if err != nil {
+		return pdp.Outcome{Policy: policy, Err: r.failure(policy, err)}
 	}
-	return pdp.Outcome{Policy: policy, Err: r.failure(policy, err)}
+	return outcome
+}
+
+// guard turns a panic into an error: a policy must never end the server.
+func guard(f func() error) (err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = fmt.Errorf("panic: %v", cause)
+		}
+	}()
+	return f()
 }
 
 // entry returns what it takes to evaluate the policy for this request.
@@ -206,14 +225,8 @@ func (r *run) entry(policy *pdp.Policy) (*entry, error) {
 	return &r.program.entries[slot], nil
 }
 
-// query evaluates a body that has exactly one answer. Panics become errors:
-// a request must never end the server.
-func (r *run) query(body ast.Body, configure ...func(*topdown.Query)) (result topdown.QueryResult, err error) {
-	defer func() {
-		if cause := recover(); cause != nil {
-			result, err = nil, fmt.Errorf("the evaluation panicked: %v", cause)
-		}
-	}()
+// query evaluates a body that has exactly one answer.
+func (r *run) query(body ast.Body, configure ...func(*topdown.Query)) (topdown.QueryResult, error) {
 	if err := checkClock(r.now); err != nil {
 		return nil, err
 	}
@@ -229,11 +242,10 @@ func (r *run) query(body ast.Body, configure ...func(*topdown.Query)) (result to
 		WithInterQueryBuiltinValueCache(r.program.patterns).
 		WithMetrics(metrics.NoOp())
 	for _, f := range configure {
-		if f != nil {
-			f(q)
-		}
+		f(q)
 	}
-	err = q.Iter(r.ctx, func(answer topdown.QueryResult) error {
+	var result topdown.QueryResult
+	err := q.Iter(r.ctx, func(answer topdown.QueryResult) error {
 		result = answer
 		return nil
 	})

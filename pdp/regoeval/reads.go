@@ -20,17 +20,16 @@ type access struct {
 
 // accesses lists what one compiled body reads of input, its else apart.
 func accesses(rule *ast.Rule) []access {
-	a := aliases{}
-	a.find(rule)
+	a := findAliases(rule)
 	var found []access
 	here := rule.Location // OPA makes terms without one; then the expression's is near enough
-	var visit *ast.GenericVisitor
-	visit = ast.NewGenericVisitor(func(node any) bool {
+	var read func(node any) bool
+	read = func(node any) bool {
 		switch node := node.(type) {
 		case *ast.Rule:
 			return node != rule
 		case *ast.With:
-			visit.Walk(node.Value) // the target is what is replaced, not read
+			visit(node.Value, read) // the target is what is replaced, not read
 			return true
 		case *ast.Expr:
 			here = cmp.Or(node.Location, here)
@@ -41,7 +40,7 @@ func accesses(rule *ast.Rule) []access {
 				if path, ok := a.path(base); ok {
 					found = append(found, access{slices.Concat(path, steps), here})
 					for _, rest := range node.Operands()[2:] {
-						visit.Walk(rest)
+						visit(rest, read)
 					}
 					return true
 				}
@@ -53,78 +52,51 @@ func accesses(rule *ast.Rule) []access {
 			}
 			if ref, isRef := node.Value.(ast.Ref); isRef {
 				for _, step := range ref[1:] {
-					visit.Walk(step)
+					visit(step, read)
 				}
 				return true
 			}
 		}
 		return false
-	})
-	visit.Walk(rule)
-	for _, step := range rule.Head.Reference[1:] { // GenericVisitor leaves it out
-		visit.Walk(step)
 	}
+	visit(rule, read)
 	return found
 }
 
-// aliases are the local variables that stand for input, for the subject, the
-// resource or the action, or for the properties of one, and are used only to
-// name members of it. Parts below that need no alias: reading all of them is
-// what is declared. Nor does context: `ctx := input.context` also asks whether
-// there is a context, which no digest tells.
+// aliases are the local variables that are bound in one place, to input, to
+// the subject, the resource or the action, or to the properties of one. What
+// is read through them is read of that part; the binding alone reads nothing.
+//
+// Smaller parts get no alias: reading all of them is what is declared. Nor does
+// context: `ctx := input.context` also asks whether there is a context, which
+// no digest tells.
 type aliases map[ast.Var][]string
 
-// find looks for variables that occur once by themselves, in the expression
-// that binds them, and otherwise only where a member of them is named. Any
-// second occurrence could bind or use the value as a whole.
-func (a aliases) find(rule *ast.Rule) {
-	bound := map[ast.Var]*ast.Term{}
-	alone := map[ast.Var]int{}
-	var visit *ast.GenericVisitor
-	visit = ast.NewGenericVisitor(func(node any) bool {
+func findAliases(rule *ast.Rule) aliases {
+	bound := map[ast.Var][]*ast.Term{}
+	visit(rule, func(node any) bool {
 		switch node := node.(type) {
 		case *ast.Rule:
 			return node != rule
 		case *ast.Expr:
 			if v, to, ok := binding(node); ok {
-				bound[v] = to
-			}
-			if _, _, ok := objectGet(node); ok {
-				for _, rest := range node.Operands()[2:] {
-					visit.Walk(rest)
-				}
-				for _, with := range node.With {
-					visit.Walk(with)
-				}
-				return true
-			}
-		case *ast.Term:
-			switch value := node.Value.(type) {
-			case ast.Var:
-				alone[value]++
-			case ast.Ref:
-				if head, ok := value[0].Value.(ast.Var); ok && len(value) == 1 {
-					alone[head]++
-				}
-				for _, step := range value[1:] {
-					visit.Walk(step)
-				}
-				return true
+				bound[v] = append(bound[v], to)
 			}
 		}
 		return false
 	})
-	visit.Walk(rule)
+	a := aliases{}
 	for again := true; again; { // an alias of an alias may be found first
 		again = false
 		for v, to := range bound {
-			path, ok := a.path(to)
-			if ok && a[v] == nil && alone[v] == 1 && len(path) <= 2 && !slices.Contains(path, "context") {
+			path, ok := a.path(to[0])
+			if ok && a[v] == nil && len(to) == 1 && len(path) <= 2 && !slices.Contains(path, "context") {
 				a[v] = append([]string{}, path...) // not nil, though it may be empty
 				again = true
 			}
 		}
 	}
+	return a
 }
 
 // path returns the part of input that a term is, as far as it is named.

@@ -26,6 +26,10 @@ func TestUndeclaredReadsAreFaults(t *testing.T) {
 		"existence":                 {`input.context.run_id`, "", line, "add context.run_id"},
 		"negation":                  {`not input.context.run_id`, "", line, "add context.run_id"},
 		"bound and not used":        {`x := input.context.run_id`, "", line, "add context.run_id"},
+		"attribute that is bound":   {`x := input.subject.properties.roles`, "", line, "subject.roles is read"},
+		"two bindings":              {`x = input.subject.properties; x = input.action.properties; x.roles == 1`, "", line, "subject.roles among them"},
+		"two bodies, one name":      {`[1 | x = input.action.properties; x.a] == [1 | x = input.subject.properties; x.roles]`, "", line, "subject.roles among them"},
+		"in an else nobody asks":    {`true`, "h if false else if input.context.run_id == 1", "platform/p.rego:7", "add context.run_id"},
 		"default path":              {`object.get(input, ["context", "run_id"], 1) == 1`, "", line, "add context.run_id"},
 		"whole input behind a name": {`x := input; x.context.run_id == 1`, "", line, "add context.run_id"},
 		"alias of an alias":         {`x := input; y := x.subject; z := y.properties; z.roles == 1`, "", line, "subject.roles is read"},
@@ -54,6 +58,9 @@ func TestUndeclaredReadsAreFaults(t *testing.T) {
 		"in an else":                {`h`, "h if false else if input.context.run_id == 1", "platform/p.rego:7", "add context.run_id"},
 		"in a head":                 {`h[1]`, "h contains input.context.run_id", "platform/p.rego:7", "add context.run_id"},
 		"in a key of a head":        {`h[1]`, "h[input.context.run_id] := 1", "platform/p.rego:7", "add context.run_id"},
+		"as a key of a head":        {`h[_]`, "h[p] := 1 if p := input.subject.properties", "platform/p.rego:7", "subject.roles among them"},
+		"as a deeper key":           {`h[_]`, "h.a[p].b := 1 if p := input.subject.properties", "platform/p.rego:7", "subject.roles among them"},
+		"as a value of a head":      {`h == 1`, "h := p if p := input.subject.properties", "platform/p.rego:7", "subject.roles among them"},
 		"in a default argument":     {`h`, "h := f(input.context.run_id)\nf(x) := x", "platform/p.rego:7", "add context.run_id"},
 		"in a comprehension":        {`[1 | input.context.run_id] == [1]`, "", line, "add context.run_id"},
 		"in an every":               {`every x in [1] { x == input.context.run_id }`, "", line, "add context.run_id"},
@@ -98,6 +105,8 @@ func TestReadsAreFollowedThroughLibraries(t *testing.T) {
 	if faults := faultsOf(t, f.with("platform/p.rego", deny("data.xiezhi.platform.lib.run[input.resource.id]", "")["platform/p.rego"])); len(faults) != 2 {
 		t.Errorf("%v", faults)
 	}
+	// A key deep in a head is a reference like any other.
+	wantFault(t, f.with("platform/p.rego", deny("h.a", "h.a[data.xiezhi.platform.lib.run.id].b := 1")["platform/p.rego"]), "platform/lib/run.rego:2", "add context.run_id")
 	// What the policy does not use of a library is not held against it.
 	if _, err := load(t, f.with("platform/p.rego", deny("data.xiezhi.platform.lib.run.other == 1", "")["platform/p.rego"])); err != nil {
 		t.Error(err)

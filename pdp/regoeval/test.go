@@ -39,7 +39,10 @@ func (p *Program) Test(ctx context.Context, now time.Time, hits []int) ([]TestRe
 	}
 	var results []TestResult
 	for _, tenant := range slices.Sorted(maps.Keys(byTenant)) {
-		u, err := p.compileTests(tenant, byTenant[tenant], report)
+		u, err := p.compileTests(ctx, tenant, byTenant[tenant], report)
+		if ended := context.Cause(ctx); ended != nil {
+			return nil, ended
+		}
 		if err != nil {
 			report.addErrors("", err)
 			continue
@@ -64,7 +67,7 @@ func (p *Program) Test(ctx context.Context, now time.Time, hits []int) ([]TestRe
 }
 
 // compileTests compiles one folder's tests with the modules they may see.
-func (p *Program) compileTests(tenant string, tests []*module, report *faults) (*unit, error) {
+func (p *Program) compileTests(ctx context.Context, tenant string, tests []*module, report *faults) (*unit, error) {
 	modules := slices.Clone(tests)
 	for _, m := range p.modules {
 		if m.tenant == "" || m.tenant == tenant {
@@ -72,7 +75,7 @@ func (p *Program) compileTests(tenant string, tests []*module, report *faults) (
 		}
 	}
 	slices.SortFunc(modules, func(a, b *module) int { return cmp.Compare(a.file, b.file) })
-	u, err := p.compiler.compileUnit(modules)
+	u, err := p.compiler.compileUnit(ctx, modules)
 	if err != nil {
 		return nil, err
 	}
@@ -121,10 +124,14 @@ func (r *run) test(m *module, rule *ast.Rule, name string, hits []int) TestResul
 	answer := ast.Var("answer")
 	ask := ast.Equality.Expr(ast.NewTerm(answer), ast.NewTerm(m.parsed.Package.Path.Append(ast.StringTerm(name))))
 	ask.Location = rule.Location
-	result, err := r.query(ast.NewBody(ask), func(q *topdown.Query) {
-		if hits != nil {
-			q.WithQueryTracer(counter{r.program.branchAt, hits})
-		}
+	var result topdown.QueryResult
+	err := guard(func() (err error) {
+		result, err = r.query(ast.NewBody(ask), func(q *topdown.Query) {
+			if hits != nil {
+				q.WithQueryTracer(counter{r.program.branchAt, hits})
+			}
+		})
+		return err
 	})
 	switch {
 	case errors.Is(err, errNoAnswer):
@@ -132,7 +139,7 @@ func (r *run) test(m *module, rule *ast.Rule, name string, hits []int) TestResul
 	case err != nil:
 		t.Why = err.Error()
 	case !result[answer].Equal(ast.InternedTerm(true)):
-		t.Why = "not true: " + result[answer].String()
+		t.Why = "not true: " + shown(result[answer].Value)
 	default:
 		t.Passed = true
 	}

@@ -1,6 +1,7 @@
 package regoeval
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"hash"
@@ -19,8 +20,9 @@ type unit struct {
 
 // compileUnit compiles copies of the modules, since OPA rewrites what it
 // compiles. A unit of the same texts that is still in use is used again: a
-// release that changes one tenant compiles that tenant.
-func (c *Compiler) compileUnit(modules []*module) (*unit, error) {
+// release that changes one tenant compiles that tenant. When ctx ends, so does
+// the waiting: OPA's compiler cannot be stopped, and some texts keep it busy.
+func (c *Compiler) compileUnit(ctx context.Context, modules []*module) (*unit, error) {
 	key := textKey(modules)
 	c.mu.Lock()
 	known := c.units[key].Value()
@@ -33,8 +35,22 @@ func (c *Compiler) compileUnit(modules []*module) (*unit, error) {
 		copies[m.file] = m.parsed.Copy()
 	}
 	compiler := ast.NewCompiler().WithCapabilities(c.capabilities).WithDefaultRegoVersion(ast.RegoV1).SetErrorLimit(0)
-	if compiler.Compile(copies); compiler.Failed() {
-		return nil, compiler.Errors
+	done := make(chan error, 1)
+	go func() {
+		done <- guard(func() error {
+			if compiler.Compile(copies); compiler.Failed() {
+				return compiler.Errors
+			}
+			return nil
+		})
+	}()
+	select {
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	case err := <-done:
+		if err != nil {
+			return nil, err
+		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
@@ -67,11 +69,25 @@ func (t terms) of(v authz.Value) *ast.Term {
 	}
 }
 
-// valueOf converts what a policy computed. A set becomes a list in Rego's
-// order. What JSON, or a request, cannot hold is an error.
-func valueOf(v ast.Value) (authz.Value, error) { return valueAt(v, 0) }
+// maxValues is how many values one member of an entry may hold. A policy can
+// compute a value that shares its parts, and is small in memory and endless
+// when it is written out.
+const maxValues = 10_000
 
-func valueAt(v ast.Value, depth int) (authz.Value, error) {
+// valueOf converts what a policy computed. A set becomes a list in Rego's
+// order, a fraction is rounded to the digits that a value has. What JSON, or a
+// request, cannot hold is an error.
+func valueOf(v ast.Value) (authz.Value, error) {
+	w := writer{left: maxValues}
+	return w.value(v, 0)
+}
+
+type writer struct{ left int }
+
+func (w *writer) value(v ast.Value, depth int) (authz.Value, error) {
+	if w.left--; w.left < 0 {
+		return authz.Value{}, fmt.Errorf("more than %d values", maxValues)
+	}
 	if depth > authz.MaxDepth {
 		return authz.Value{}, fmt.Errorf("nested deeper than %d levels", authz.MaxDepth)
 	}
@@ -81,25 +97,25 @@ func valueAt(v ast.Value, depth int) (authz.Value, error) {
 	case ast.Boolean:
 		return authz.BoolValue(bool(v)), nil
 	case ast.Number:
-		return authz.ValueOf(json.Number(v))
+		return numberOf(v)
 	case ast.String:
 		return authz.StringValue(string(v)), nil
 	case *ast.Array:
 		elems := make([]authz.Value, 0, v.Len())
-		err := v.Iter(func(t *ast.Term) error { return appendValue(&elems, t, depth) })
+		err := v.Iter(func(t *ast.Term) error { return w.elem(&elems, t, depth) })
 		return authz.ListValue(elems...), err
 	case ast.Set:
 		elems := make([]authz.Value, 0, v.Len())
-		err := v.Iter(func(t *ast.Term) error { return appendValue(&elems, t, depth) })
+		err := v.Iter(func(t *ast.Term) error { return w.elem(&elems, t, depth) })
 		return authz.ListValue(elems...), err
 	case ast.Object:
 		members := make([]authz.Member, 0, v.Len())
 		err := v.Iter(func(key, t *ast.Term) error {
 			name, ok := key.Value.(ast.String)
 			if !ok {
-				return fmt.Errorf("a member's name must be a string, not %s", key)
+				return fmt.Errorf("a member's name must be a string, not %s", shown(key.Value))
 			}
-			value, err := valueAt(t.Value, depth+1)
+			value, err := w.value(t.Value, depth+1)
 			members = append(members, authz.Member{Name: string(name), Value: value})
 			return err
 		})
@@ -112,8 +128,28 @@ func valueAt(v ast.Value, depth int) (authz.Value, error) {
 	}
 }
 
-func appendValue(elems *[]authz.Value, t *ast.Term, depth int) error {
-	v, err := valueAt(t.Value, depth+1)
+func (w *writer) elem(elems *[]authz.Value, t *ast.Term, depth int) error {
+	v, err := w.value(t.Value, depth+1)
 	*elems = append(*elems, v)
 	return err
+}
+
+func numberOf(n ast.Number) (authz.Value, error) {
+	v, err := authz.ValueOf(json.Number(n))
+	if err == nil || !strings.Contains(string(n), ".") {
+		return v, err // integers are never rounded
+	}
+	f, _ := n.Float64() // what does not fit is refused below
+	return authz.ValueOf(json.Number(strconv.FormatFloat(f, 'e', authz.MaxDigits-1, 64)))
+}
+
+// shown writes a value for an error message: a scalar, or only the type of
+// what may be long.
+func shown(v ast.Value) string {
+	switch v.(type) {
+	case ast.Null, ast.Boolean, ast.Number, ast.String:
+		return oneLine([]byte(v.String()))
+	default:
+		return "a value of type " + ast.ValueName(v)
+	}
 }

@@ -28,9 +28,9 @@ class(range) := "malformed" if {
 	not embeds_v4(range)
 } else := "wide"
 
-# canonical holds for a range that reads back as it was written.
+# canonical holds for a range that reads back as it was written. What is no
+# text is not valid.
 canonical(range) if {
-	is_string(range)
 	net.cidr_is_valid(range)
 	net.cidr_merge([range]) == {range}
 }

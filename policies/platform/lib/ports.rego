@@ -26,7 +26,6 @@ range(port) := {"from": from, "to": to} if {
 	ends := split(replace(port, "-", "/"), "/")
 	from := to_number(ends[0])
 	to := to_number(ends[1])
-	valid(from)
 	valid(to)
 	from <= to
 }

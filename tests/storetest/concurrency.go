@@ -77,6 +77,42 @@ func testConcurrentUpdates(t *testing.T, d Driver) {
 	same(t, "entries", seen, committed.Load())
 }
 
+// testSerialWriters has a second writer try to begin while the first is in the
+// middle. The first reads until a writer that was not held back would long
+// have begun.
+func testSerialWriters(t *testing.T, d Driver) {
+	location := d.New(t)
+	first, second := d.handle(t, location), d.handle(t, location)
+	var began atomic.Bool
+	var trying sync.WaitGroup
+	defer trying.Wait()
+	update(t, first, func(tx pap.Tx) {
+		starting := make(chan struct{})
+		trying.Go(func() {
+			close(starting)
+			err := second.Update(t.Context(), func(tx pap.Tx) error {
+				began.Store(true)
+				counted, err := tx.UseGrant("g", "second", 1)
+				if counted {
+					t.Error("the only use was counted twice")
+				}
+				return err
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+		<-starting
+		for range 500 {
+			must[authz.Revision](t)(tx.Head())
+		}
+		if began.Load() {
+			t.Error("a second writer began before the first had ended")
+		}
+		same(t, "counted", must[bool](t)(tx.UseGrant("g", "first", 1)), true)
+	})
+}
+
 func testConcurrentUses(t *testing.T, d Driver) {
 	const callers, max = 12, 5
 	location := d.New(t)

@@ -72,6 +72,7 @@ func Run(t *testing.T, d Driver) {
 		{"a view is one snapshot", testViewIsSnapshot},
 		{"a cancelled context ends the work", testCancel},
 		{"concurrent updates commit in order of position", testConcurrentUpdates},
+		{"writers are serialised before they begin", testSerialWriters},
 		{"a grant is not used too often by racing callers", testConcurrentUses},
 		{"a commit wakes listeners", testWake},
 		{"opening again changes nothing", testReopen},

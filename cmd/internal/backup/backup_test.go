@@ -79,7 +79,7 @@ func fill(t testing.TB, store Store) {
 		}
 		check(t, tx.InsertRelease(r))
 	}
-	large := strings.Repeat("large\x00\xff", 1<<17)
+	large := strings.Repeat("large\x00\xff", 1<<14)
 	check(t, store.Update(t.Context(), func(tx pap.Tx) error {
 		put(tx, "g1")
 		release(tx, 1, "shared", large)
@@ -245,7 +245,7 @@ func TestDamagedFileIsRefusedBeforeAnythingIsStored(t *testing.T) {
 	store, target := databases["SQLite"](t), databases["SQLite"](t)
 	fill(t, store)
 	file := archive(t, store)
-	step := len(file)/60 + 1
+	step := len(file)/40 + 1
 	for at := 0; at < len(file); at += step {
 		refused(t, fmt.Sprint("cut at ", at), target, file[:at])
 		flipped := bytes.Clone(file)

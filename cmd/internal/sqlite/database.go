@@ -45,7 +45,7 @@ func openDatabase(ctx context.Context, dir, name, migrationsDir string) (_ *data
 			err = errors.Join(fmt.Errorf("%s: %w", path, err), db.close())
 		}
 	}()
-	if db.write, err = connect(path, 1, "immediate", "journal_mode(WAL)", "synchronous(FULL)"); err != nil {
+	if db.write, err = connect(path, 1, "immediate", "journal_mode(WAL)", "synchronous(FULL)", "journal_size_limit(67108864)"); err != nil {
 		return nil, err
 	}
 	if err := migrate(ctx, db.write, migrationsDir); err != nil {

@@ -132,6 +132,15 @@ func TestEveryCommitIsSynced(t *testing.T) {
 	}
 }
 
+func TestReadingConnectionsCannotWrite(t *testing.T) {
+	store := open(t, t.TempDir(), Options{})
+	for _, db := range []*database{store.main, store.decisions} {
+		if _, err := db.read.Exec("DELETE FROM audit"); err == nil {
+			t.Error("a reading connection wrote")
+		}
+	}
+}
+
 func TestForeignFileIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "xiezhi.db"), []byte("this is no database, however long the text"), 0o600); err != nil {

@@ -67,8 +67,9 @@ func (*Compiler) Compile(ctx context.Context, source *pdp.Source) (pdp.Program, 
 			faults = append(faults, wrong...)
 			continue
 		}
-		for _, s := range compiled.statements {
-			s.rule.Digest = ruleDigest(f, schema, source.Templates[s.rule.Template], s.rule.ID)
+		digest := policyDigest(f, schema)
+		for _, rule := range compiled.Rules {
+			rule.Digest = ruleDigest(digest, rule, source.Templates[rule.Template])
 		}
 		p.add(compiled)
 	}
@@ -83,15 +84,25 @@ func schemaFault(file string, err error) pdp.Fault {
 	return pdp.Fault{File: file, Line: line, Message: message}
 }
 
-// ruleDigest covers everything that decides what a rule says, save the request
-// and tables, which Cedar does not read.
-func ruleDigest(file bundles.File, schema *Schema, template bundles.File, rule string) bundles.Digest {
+// policyDigest covers what all rules of a file have in common.
+func policyDigest(file bundles.File, schema *Schema) bundles.Digest {
 	var schemaText []byte
 	if schema != nil {
 		schemaText = schema.text
 	}
+	return digestOf([]byte("cedar policy 1"), []byte(file.Path), file.Data, schemaText)
+}
+
+// ruleDigest covers everything that decides what a rule says, save the
+// request: Cedar reads no tables.
+func ruleDigest(policy bundles.Digest, rule *pdp.Rule, template bundles.File) bundles.Digest {
+	return digestOf([]byte("cedar rule 1"), policy[:], []byte(rule.ID), template.Data)
+}
+
+// digestOf hashes the parts, each after its length.
+func digestOf(parts ...[]byte) bundles.Digest {
 	hash := sha256.New()
-	for _, part := range [][]byte{[]byte("cedar rule 1"), []byte(file.Path), file.Data, schemaText, template.Data, []byte(rule)} {
+	for _, part := range parts {
 		var length [8]byte
 		binary.BigEndian.PutUint64(length[:], uint64(len(part)))
 		hash.Write(length[:])

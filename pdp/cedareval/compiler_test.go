@@ -197,6 +197,36 @@ when { context.tenant == "acme" && context.now > datetime("2026-01-01") && princ
 @id("b") forbid (principal in team::"x", action, resource) when { principal in [team::"a", team::"b"] && resource in team::"c" };`}.compile(t)
 }
 
+func TestRolesAreDeclaredWhereverTheyAreAskedFor(t *testing.T) {
+	// No attributes.yaml says that roles are trusted; they are all the same.
+	compile := func(statement string) error {
+		content, err := bundles.NewContent([]bundles.File{
+			{Path: "platform/a.cedar", Data: []byte(`@id("a") permit (principal, action == Action::"ecs.instance.create", resource) when { ` + statement + ` };`)},
+			{Path: SchemaFile, Data: []byte(ecsSchema + "entity team;")},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = New().Compile(t.Context(), &pdp.Source{Content: content, Attributes: &pdp.AttributeSchema{}})
+		return err
+	}
+	for statement, needs := range map[string]bool{
+		`principal in role::"x"`:                   true,
+		`resource.owner in role::"x"`:              true,
+		`user::"li.wei" in [role::"x", role::"y"]`: true,
+		`resource.owner has roles`:                 true,
+		`principal in user::"x"`:                   false,
+		`principal in [user::"x", user::"y"]`:      false,
+		`action in [Action::"writes"]`:             false,
+		`resource.owner == user::"x"`:              false,
+	} {
+		err := compile(statement)
+		if got := err != nil && strings.Contains(err.Error(), "subject.roles is used"); got != needs {
+			t.Errorf("%s: %v", statement, err)
+		}
+	}
+}
+
 func TestCompileStopsWhenTheContextEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

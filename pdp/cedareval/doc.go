@@ -32,8 +32,9 @@
 //
 // # What Cedar cannot express
 //
-// A null, a longer fraction and, under a schema, a value that its type
-// refuses, are gaps. A gap is never quietly left out where somebody looks:
+// A null, a longer fraction, under a schema a value that its type refuses, and
+// lists beyond some five hundred elements (the squares of their lengths are
+// bounded in sum, since a hostile set costs its square), are gaps. A gap is never quietly left out where somebody looks:
 // before evaluation, each applicable policy that mentions the gap's path is an
 // evaluation error. A policy mentions
 //

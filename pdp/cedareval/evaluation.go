@@ -21,6 +21,7 @@ type evaluation struct {
 	hits     []int         // nil: coverage is not asked for
 	parties  parties
 	noRoles  bool // the roles property is not a list of strings
+	work     int  // see maxSetWork
 	*scratch
 }
 

@@ -47,6 +47,12 @@ func TestAPanicIsAnErrorOfItsStatement(t *testing.T) {
 		"policy_error  at platform/p.cedar:1", "policy_error  at platform/q.cedar:1")
 }
 
+func TestAPanicOutsideTheStatementsFailsAllOfThem(t *testing.T) {
+	program := files{"platform/p.cedar": `@id("a") permit (principal, action, resource);`, "self/q.cedar": `@id("b") permit (principal, action, resource);`}.compile(t)
+	program.policies[1].statements[0].policy = nil
+	expect(t, program.say(t, request(t, `{}`)), "policy_error  at platform/p.cedar:1", "policy_error  at self/q.cedar:1")
+}
+
 func TestOutcomesAreAppendedOnePerPolicyInOrder(t *testing.T) {
 	program := files{
 		"platform/a.cedar":       `@id("a") forbid (principal, action, resource);`,
@@ -65,6 +71,10 @@ func TestOutcomesAreAppendedOnePerPolicyInOrder(t *testing.T) {
 	}
 	expect(t, got, "other 0 false", "tenants/acme/c 1 false", "other 0 true", "platform/a 1 false", "platform/b 0 false")
 	expect(t, program.say(t, request(t, `{}`)), "deny a", "deny c", "deny d")
+	for range 10 { // who was asked before does not answer again
+		expect(t, lines(program.Evaluate(t.Context(), request(t, `{}`), all[1:2], nil)))
+		expect(t, program.say(t, request(t, `{}`)), "deny a", "deny c", "deny d")
+	}
 }
 
 func TestExplainSaysWhy(t *testing.T) {
@@ -73,6 +83,7 @@ func TestExplainSaysWhy(t *testing.T) {
   action, resource);
 @id("action") permit (principal, action in [Action::"a", Action::"b"], resource);
 @id("resource") permit (principal, action, resource is rds::instance);
+@id("both") permit (principal is user in team::"x", action, resource is rds::instance in team::"x");
 @id("when") permit (principal, action, resource)
 when { true }
 when {
@@ -92,10 +103,17 @@ when {
 		`principal false platform/p.cedar:2: principal in role::"x" does not hold`,
 		`action false platform/p.cedar:4: action in [Action::"a", Action::"b"] does not hold`,
 		`resource false platform/p.cedar:5: resource is rds::instance does not hold`,
-		`when false platform/p.cedar:8: when resource.cpu < 2: it is false`,
-		`unless false platform/p.cedar:10: unless resource.cpu == 2: it is true`,
-		"error false platform/p.cedar:11: `ecs::instance::\"web\"` does not have the attribute `none`, in: resource.none",
-		`matched true platform/p.cedar:12`)
+		`both false platform/p.cedar:6: principal is user in team::"x" does not hold`,
+		`when false platform/p.cedar:9: when resource.cpu < 2: it is false`,
+		`unless false platform/p.cedar:11: unless resource.cpu == 2: it is true`,
+		"error false platform/p.cedar:12: `ecs::instance::\"web\"` does not have the attribute `none`, in: resource.none",
+		`matched true platform/p.cedar:13`)
+
+	in = request(t, `{"subject":{"type":"team","id":"x"}}`)
+	in.Explain = true
+	if why := program.Evaluate(t.Context(), in, program.Policies(), nil)[0].Traces[3].Why; !strings.Contains(why, "principal is user") {
+		t.Errorf("a team is no user: %s", why)
+	}
 
 	in = properties(t, `{"cpu":null}`)
 	in.Explain = true

@@ -15,12 +15,8 @@ func (s *statement) failure(line int, err error) pdp.EvaluationError {
 // locate finds the condition at which the statement failed.
 func (s *statement) locate(env *environment, message string) pdp.EvaluationError {
 	for _, c := range s.conditions {
-		holds, err := env.test(c.body)
-		if err != nil {
+		if _, err := env.test(c.body); err != nil {
 			return s.failure(c.line, err)
-		}
-		if holds == c.unless {
-			break
 		}
 	}
 	return pdp.EvaluationError{Cause: pdp.CausePolicyError, Rule: s.rule.ID, Line: s.rule.Line, Message: message}

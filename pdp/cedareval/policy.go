@@ -29,6 +29,7 @@ type compilation struct {
 	source *pdp.Source
 	schema *Schema
 	policy *policy
+	ids    map[string]int // rule id → line
 	faults pdp.Faults
 }
 
@@ -50,7 +51,7 @@ func (c *compilation) faultAt(line int, rule string, err error) {
 // compilePolicy reads one *.cedar file. What is wrong with it is in the faults.
 func compilePolicy(source *pdp.Source, schema *Schema, file bundles.File) (*policy, pdp.Faults) {
 	id := strings.TrimSuffix(file.Path, policyExtension)
-	c := &compilation{source: source, schema: schema, policy: &policy{
+	c := &compilation{source: source, schema: schema, ids: map[string]int{}, policy: &policy{
 		Policy: &pdp.Policy{ID: id, Language: "cedar", File: file.Path}, text: string(file.Data),
 	}}
 	p := c.policy
@@ -98,8 +99,10 @@ func (c *compilation) statement(a *analysis, shape *outline) {
 	for _, f := range faults {
 		c.fault(f.line, rule.ID, "%s", f.message)
 	}
-	if other, taken := p.Rule(rule.ID); taken && rule.ID != "" {
-		c.fault(shape.line, rule.ID, "this id is taken by the statement on line %d", other.Line)
+	if line, taken := c.ids[rule.ID]; taken {
+		c.fault(shape.line, rule.ID, "this id is taken by the statement on line %d", line)
+	} else if rule.ID != "" {
+		c.ids[rule.ID] = rule.Line
 	}
 	if _, ok := c.source.Templates[rule.Template]; rule.Template != "" && !ok {
 		c.fault(shape.annotations["template"], rule.ID, "there is no approval template %q in approvals/", rule.Template)

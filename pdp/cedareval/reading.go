@@ -21,7 +21,7 @@ type member struct {
 // gather keeps what the domain's policies mention and returns the gaps in it.
 func (e *evaluation) gather(d *domain) []place {
 	req := e.in.Request
-	e.kept = e.kept[:0]
+	e.kept, e.work = e.kept[:0], 0
 	var gaps []place
 	shape, known := d.schema.shapeOf(e.parties.principal.uid.Type)
 	gaps = e.keep(gaps, d, principalRoot, req.Subject.Properties, shape, known)
@@ -44,7 +44,8 @@ func (e *evaluation) keep(gaps []place, d *domain, r root, object authz.Value, s
 			continue
 		}
 		attribute, declared := shape[types.String(m.name)]
-		if known && !declared || !known && who.special {
+		e.work += setWork(m.value)
+		if known && !declared || !known && who.special || e.work > maxSetWork {
 			gaps = append(gaps, place{r, []string{m.name}})
 			continue
 		}
@@ -61,6 +62,27 @@ func (e *evaluation) keep(gaps []place, d *domain, r root, object authz.Value, s
 		}
 	}
 	return gaps
+}
+
+// maxSetWork bounds the lists of one request: the squares of their lengths, in
+// sum. cedar-go's sets probe linearly from a hash that is easily foreseen (that
+// of a set is the sum of its elements'), so a hostile list costs its square; a
+// request of a megabyte would take minutes.
+const maxSetWork = 512 * 512
+
+func setWork(v authz.Value) int {
+	work := 0
+	switch v.Kind() {
+	case authz.KindList:
+		work = v.Len() * v.Len()
+	case authz.KindObject:
+	default:
+		return 0
+	}
+	for i := range v.Len() {
+		work += setWork(v.Index(i))
+	}
+	return work
 }
 
 // environment builds what cedar-go evaluates with.
@@ -136,7 +158,7 @@ func (e *evaluation) context(d *domain) types.Record {
 
 // describe says what is wrong at a gap.
 func (p place) describe() string {
-	return p.pointer() + " holds what Cedar cannot read (null, a fraction of more than four places, or not what the schema says), and the policy looks there"
+	return p.pointer() + " holds what Cedar cannot read (null, a fraction of more than four places, a list too long, or not what the schema says), and the policy looks there"
 }
 
 // pointer is the place in the request's own terms.

@@ -138,6 +138,26 @@ func TestTheGapIsNamed(t *testing.T) {
 	}
 }
 
+// TestAHostileListIsRefused: each of these makes every insertion into cedar-go's
+// set probe past all others.
+func TestAHostileListIsRefused(t *testing.T) {
+	var mixed, sums strings.Builder
+	for i := range 20_000 {
+		fmt.Fprintf(&mixed, "%d,0.%04d,", i, i%9999+1)
+		fmt.Fprintf(&sums, "[%d,%d],", i, 40_000-i)
+	}
+	program := files{
+		"platform/a.cedar": `@id("a") forbid (principal, action, resource) when { resource.list.contains(1) };`,
+		"platform/b.cedar": `@id("b") forbid (principal, action, resource) when { resource.many.x == 1 };`,
+		"platform/c.cedar": `@id("c") forbid (principal, action, resource) when { resource.few.contains(511) };`,
+	}.compile(t)
+	for _, list := range []string{mixed.String(), sums.String()} {
+		list = "[" + strings.TrimSuffix(list, ",") + "]"
+		in := properties(t, `{"few":[`+strings.Repeat("1,", 500)+`511],"list":`+list+`,"many":{"x":1,"lists":[`+strings.Repeat("[1,2,3,4,5,6,7,8],", 9000)+`[]]}}`)
+		expect(t, program.say(t, in), "unsupported_value  at platform/a.cedar:1", "unsupported_value  at platform/b.cedar:1", "deny c")
+	}
+}
+
 func TestRolesThatAreNoListOfStringsDeny(t *testing.T) {
 	program := files{
 		"platform/a.cedar": `// @policy({"reads":["subject.roles"]})` + "\n" + `@id("a") permit (principal in role::"x", action, resource);`,
@@ -168,6 +188,18 @@ func TestSubjectAndResourceMayBeOneEntity(t *testing.T) {
 	expect(t, program.say(t, in), want...)
 	in.Explain = true
 	expect(t, program.say(t, in), want...)
+
+	in = request(t, `{"subject":{"type":"user","id":"a","properties":{"roles":["engineer"],"level":2,"same":1}},"resource":{"type":"user","id":"a"}}`)
+	expect(t, program.say(t, in),
+		"policy_error c at platform/c.cedar:1", "deny d", "unsupported_value  at platform/e.cedar:1", "unsupported_value  at platform/f.cedar:1")
+}
+
+func TestASubjectThatIsTheResourceHasItsRoles(t *testing.T) {
+	program := files{"platform/a.cedar": `// @policy({"reads":["subject.roles"]})
+@id("a") permit (principal, action, resource in role::"admin");
+@id("b") permit (principal, action, resource) when { resource in role::"admin" };`}.compile(t)
+	expect(t, program.say(t, request(t, `{"subject":{"type":"user","id":"a","properties":{"roles":["admin"]}},"resource":{"type":"user","id":"a"}}`)), "allow a", "allow b")
+	expect(t, program.say(t, request(t, `{"subject":{"type":"user","id":"a","properties":{"roles":["admin"]}},"resource":{"type":"user","id":"b"}}`)))
 }
 
 const ecsSchema = `
@@ -237,7 +269,7 @@ func TestAnActionGroupOfTheSchemaIsAScope(t *testing.T) {
 func TestWhatTheSchemaRefusesDenies(t *testing.T) {
 	f := files{SchemaFile: ecsSchema, "platform/p.cedar": `
 @id("rule") forbid (principal, action == Action::"ecs.instance.create", resource)
-when { resource has blocked && resource.blocked.contains(principal) };`}
+when { resource has blocked && resource.blocked.contains(principal) || resource has address };`}
 	program := f.compile(t)
 	for name, object := range map[string]string{
 		"a string for a list":       `{"blocked":"li.wei"}`,
@@ -246,6 +278,9 @@ when { resource has blocked && resource.blocked.contains(principal) };`}
 		"a reference with more":     `{"blocked":[{"type":"user","id":"li.wei","x":1}]}`,
 		"a reference with a number": `{"blocked":[{"type":"user","id":1}]}`,
 		"a null":                    `{"blocked":null}`,
+		"a call with more":          `{"blocked":[],"address":{"fn":"ip","arg":"127.0.0.1","x":1}}`,
+		"a call of another type":    `{"blocked":[],"address":{"fn":"decimal","arg":"1.0"}}`,
+		"a call of a number":        `{"blocked":[],"address":{"__extn":{"fn":"ip","arg":1}}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			expect(t, program.say(t, properties(t, object)), "unsupported_value  at platform/p.cedar:1")
@@ -258,6 +293,12 @@ when { resource has blocked && resource.blocked.contains(principal) };`}
 	t.Run("a member that is required", func(t *testing.T) {
 		f["platform/p.cedar"] = `@id("rule") forbid (principal, action == Action::"ecs.instance.create", resource) when { resource has cpu && resource.cpu > 2 };`
 		expect(t, f.compile(t).say(t, properties(t, `{}`)), "unsupported_value  at platform/p.cedar:1")
+	})
+	t.Run("a member that an element requires", func(t *testing.T) {
+		f["platform/p.cedar"] = `@id("rule") forbid (principal, action == Action::"ecs.instance.create", resource) when { resource has rules && resource.rules.contains({port: 22, source: ip("::/0")}) };`
+		expect(t, f.compile(t).say(t, properties(t, `{"rules":[{"port":22}]}`)), "unsupported_value  at platform/p.cedar:1")
+		expect(t, f.compile(t).say(t, properties(t, `{"rules":[{"port":22,"source":"::/0","note":"x"}]}`)), "unsupported_value  at platform/p.cedar:1")
+		expect(t, f.compile(t).say(t, properties(t, `{"rules":[{"port":22,"source":"::/0"}]}`)), "deny rule")
 	})
 	t.Run("a member that is not declared", func(t *testing.T) {
 		f["platform/p.cedar"] = `@id("rule") forbid (principal, action == Action::"ecs.instance.create", resource) when { resource has gpu };`

@@ -83,7 +83,8 @@ func checkGrantSpec(spec GrantSpec) error {
 }
 
 // apart keeps the hand that grants from the hand that uses: the actor is not
-// the subject, does not act for it, and could not ask in its name.
+// the subject, neither acts for the other, both do not act for a third, and the
+// actor could not ask in the subject's name.
 func (s *Service) apart(ctx context.Context, tx Tx, actor Actor, spec GrantSpec) error {
 	name := SubjectName(spec.Request.Subject.Type, spec.Request.Subject.ID)
 	refuse := func(why string) error {
@@ -92,15 +93,15 @@ func (s *Service) apart(ctx context.Context, tx Tx, actor Actor, spec GrantSpec)
 	if actor.Name == name {
 		return refuse("its own subject")
 	}
-	mine, err := ownerOf(tx, actor.Tenant, actor.Name)
+	mine, err := actsFor(tx, actor.Tenant, actor.Name)
 	if err != nil {
 		return err
 	}
-	theirs, err := ownerOf(tx, spec.Tenant, name)
+	theirs, err := actsFor(tx, spec.Tenant, name)
 	if err != nil {
 		return err
 	}
-	if mine == name || theirs == actor.Name || mine != "" && mine == theirs {
+	if slices.ContainsFunc(theirs, func(n string) bool { return slices.Contains(mine, n) }) {
 		return refuse("which acts for it or has it act")
 	}
 	if actor.May(ctx, "decide.on_behalf", rightsTenant(spec.Tenant)) == nil {
@@ -109,12 +110,19 @@ func (s *Service) apart(ctx context.Context, tx Tx, actor Actor, spec GrantSpec)
 	return nil
 }
 
-func ownerOf(tx Tx, tenant, name string) (string, error) {
-	sub, err := get[Subject](tx, KindSubject, subjectKey(tenant, name))
-	if errors.Is(err, ErrNotFound) {
-		return "", nil
+// actsFor lists a subject, its owner, the owner's owner and so on. Owners may
+// go round in a circle: nothing keeps two subjects from naming each other.
+func actsFor(tx Tx, tenant, name string) ([]string, error) {
+	var line []string
+	for name != "" && !slices.Contains(line, name) {
+		line = append(line, name)
+		sub, err := get[Subject](tx, KindSubject, subjectKey(tenant, name))
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return nil, err
+		}
+		name = sub.Owner
 	}
-	return sub.Owner, err
+	return line, nil
 }
 
 func (s *Service) ruleRefs(ctx context.Context, actor Actor, active Candidate, tenant string, names []string, path string, effect authz.Effect) ([]authz.RuleRef, error) {

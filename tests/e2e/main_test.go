@@ -1,0 +1,37 @@
+//go:build unix
+
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// xiezhi is the program under test, built once.
+var xiezhi string
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "xiezhi-e2e-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	xiezhi = filepath.Join(dir, "xiezhi")
+	// -trimpath as `make build` has it, so that the two share a build cache.
+	build := exec.Command("go", "build", "-trimpath", "-o", xiezhi, "./cmd/xiezhi")
+	build.Dir = repository
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "go build ./cmd/xiezhi: %v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}
+
+// repository is the root of this repository.
+const repository = "../.."

@@ -30,8 +30,9 @@ bench: build ## compare with peers on the same inputs; writes results.json, fail
 	@go build -trimpath -o bin/bench ./tests/bench
 	@exec bin/bench $(ARGS)
 
-fmt: ## format all Go files
+fmt: build ## format all Go files and policies
 	@gofmt -w .
+	@bin/xiezhi policy fmt -w
 
 clean: ## remove what make built
 	@rm -rf bin results.json

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Checks everything that needs no running server: formatting, builds, vet, the
-# linter, the import table of ARCHITECTURE.md, and that `go mod tidy` would
-# change nothing. Goes through all checks and fails at the end.
+# Checks everything that needs no running server: formatting of code and
+# policies, builds, vet, the linter, the import table of ARCHITECTURE.md, and
+# that `go mod tidy` would change nothing. Goes through all checks and fails at the end.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 modules=$(scripts/modules.sh)
@@ -46,6 +46,7 @@ for module in $modules; do
 	fi
 	check "tidy $module" in_module "$module" go mod tidy -diff
 done
+check 'format of policies' go run ./cmd/xiezhi policy fmt --check
 check 'architecture' go test -count=1 ./tests/architecture
 
 if [[ -n $failed ]]; then

@@ -74,7 +74,7 @@ deny contains {"rule": "unknown_property", "path": pointer.property(name), "args
 #   severity: medium
 #   requirement: [L4, C3]
 deny contains {"rule": "missing_property", "path": pointer.property(name), "args": {"property": name}} if {
-	some name in offer.actions[input.action.name] - object.keys(properties)
+	some name in (offer.actions[input.action.name] - object.keys(properties))
 }
 
 # METADATA

@@ -104,7 +104,7 @@ deny contains {"rule": "ingress_malformed", "path": at(i)} if {
 
 deny contains {"rule": "ingress_malformed", "path": concat("/", [at(i), pointer.step(name)])} if {
 	some i, entry in entries
-	some name in object.keys(entry) - {"port", "cidrs", "protocol", "description"}
+	some name in (object.keys(entry) - {"port", "cidrs", "protocol", "description"})
 }
 
 short_list(list) if {

@@ -59,7 +59,7 @@ reserved(name) if {
 #   severity: medium
 #   requirement: [L7, L13]
 deny contains {"rule": "tag_missing", "path": pointer.tag(name), "args": {"tag": name}} if {
-	some name in required - object.keys(tags)
+	some name in (required - object.keys(tags))
 }
 
 # METADATA

@@ -222,6 +222,11 @@ func TestEndOfTheContextSpendsTheBudget(t *testing.T) {
 	cancel()
 	running, stop := context.WithTimeout(context.Background(), 20*time.Millisecond)
 	defer stop()
+	for _, policy := range p.Policies() { // also one that needs no time at all
+		if got := spoke(p.Evaluate(ended, input(t, request), []*pdp.Policy{policy}, nil)); got != policy.ID+"!budget_spent" {
+			t.Errorf("spoke: %s", got)
+		}
+	}
 	for name, ctx := range map[string]context.Context{"before": ended, "while it runs": running} {
 		t.Run(name, func(t *testing.T) {
 			start := time.Now()

@@ -227,6 +227,9 @@ func (r *run) entry(policy *pdp.Policy) (*entry, error) {
 
 // query evaluates a body that has exactly one answer.
 func (r *run) query(body ast.Body, configure ...func(*topdown.Query)) (topdown.QueryResult, error) {
+	if err := context.Cause(r.ctx); err != nil {
+		return nil, err // the cancellation may come too late for a short query
+	}
 	if err := checkClock(r.now); err != nil {
 		return nil, err
 	}

@@ -40,9 +40,9 @@ func someEntries() []map[string]any {
 		}
 		entries = append(entries, map[string]any{"port": port}, map[string]any{"port": port, "cidrs": []any{}})
 	}
-	for _, one := range someSources {
+	for i, one := range someSources {
 		add(8080, absent, one)
-		for _, other := range someSources {
+		for _, other := range someSources[i:] {
 			add(443, absent, one, other)
 		}
 	}

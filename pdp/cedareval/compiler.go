@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"fmt"
 	"strings"
 
 	"github.com/xiezhi-project/xiezhi/bundles"
@@ -40,10 +41,7 @@ func (*Compiler) Compile(ctx context.Context, source *pdp.Source) (pdp.Program, 
 			faults = append(faults, pdp.Fault{File: f.Path, Message: "nothing reads this schema; there are " + SchemaFile + " and " + SelfSchemaFile})
 			continue
 		}
-		schema, err := ReadSchema(f.Path, f.Data)
-		if err == nil {
-			err = schema.reserve()
-		}
+		schema, err := readReserved(f)
 		if err != nil {
 			faults = append(faults, schemaFault(f.Path, err))
 			continue
@@ -55,28 +53,52 @@ func (*Compiler) Compile(ctx context.Context, source *pdp.Source) (pdp.Program, 
 		if !strings.HasSuffix(f.Path, policyExtension) {
 			continue
 		}
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
 		schema := schemas[SchemaFile]
 		if strings.HasPrefix(f.Path, "self/") {
 			schema = schemas[SelfSchemaFile]
 		}
-		compiled, wrong := compilePolicy(source, schema, f)
-		if len(wrong) > 0 {
-			faults = append(faults, wrong...)
-			continue
+		faults = append(faults, p.compile(ctx, source, schema, f)...)
+		if err := ctx.Err(); err != nil {
+			return nil, err
 		}
-		digest := policyDigest(f, schema)
-		for _, rule := range compiled.Rules {
-			rule.Digest = ruleDigest(digest, rule, source.Templates[rule.Template])
-		}
-		p.add(compiled)
 	}
 	if len(faults) > 0 {
 		return nil, faults
 	}
 	return p, nil
+}
+
+// readReserved reads a schema and gives its actions the reserved members.
+func readReserved(f bundles.File) (schema *Schema, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("cedar-go cannot take this schema: %v", r)
+		}
+	}()
+	if schema, err = ReadSchema(f.Path, f.Data); err != nil {
+		return nil, err
+	}
+	return schema, schema.reserve()
+}
+
+// compile adds one file to the program, or says what is wrong with it. It stops
+// early when ctx ends.
+func (p *program) compile(ctx context.Context, source *pdp.Source, schema *Schema, f bundles.File) (faults pdp.Faults) {
+	defer func() {
+		if r := recover(); r != nil {
+			faults = pdp.Faults{{File: f.Path, Message: fmt.Sprintf("cedar-go cannot take this file: %v", r)}}
+		}
+	}()
+	compiled, faults := compilePolicy(ctx, source, schema, f)
+	if compiled == nil || len(faults) > 0 {
+		return faults
+	}
+	digest := policyDigest(f, schema)
+	for _, rule := range compiled.Rules {
+		rule.Digest = ruleDigest(digest, rule, source.Templates[rule.Template])
+	}
+	p.add(compiled)
+	return nil
 }
 
 func schemaFault(file string, err error) pdp.Fault {

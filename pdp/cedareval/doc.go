@@ -63,6 +63,14 @@
 // not know, attributes are read without it, save those that the schema
 // anywhere declares as an entity or an extension value: these are gaps.
 //
+// # Explanations and coverage
+//
+// Both go through the statements once more, one condition at a time; they are
+// not for the decision path. A branch is one outcome of one when or unless, as
+// its expression has it, or the body of a statement without conditions, reached
+// when the scope holds. A condition that an earlier one keeps from being asked
+// is not covered.
+//
 // # Cost
 //
 // The statements of the platform, of self and of each tenant are indexed by

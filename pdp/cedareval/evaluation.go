@@ -35,10 +35,16 @@ func (e *evaluation) run() {
 		return
 	}
 	e.enlist()
-	for _, d := range e.program.domains {
-		if slices.ContainsFunc(e.units, func(u *unit) bool { return u.domain == d }) {
-			e.ask(d)
-		}
+	for len(e.units) > 0 { // twice where self policies are asked together with others
+		schema := e.units[0].schema
+		e.here = e.here[:0]
+		e.units = slices.DeleteFunc(e.units, func(u *unit) bool {
+			if u.schema == schema {
+				e.here = append(e.here, u)
+			}
+			return u.schema == schema
+		})
+		e.ask(schema)
 	}
 }
 
@@ -119,17 +125,18 @@ func (e *evaluation) enlist() {
 	}
 }
 
-// ask evaluates the policies of one domain.
-func (e *evaluation) ask(d *domain) {
-	e.parties.action.ancestors = d.schema.groupsOf(e.parties.action.uid)
-	for _, gap := range e.gather(d) {
-		e.refuse(d, gap)
+// ask evaluates the policies of the units under one schema.
+func (e *evaluation) ask(schema *Schema) {
+	e.parties.action.ancestors = schema.groupsOf(e.parties.action.uid)
+	for _, gap := range e.gather(schema) {
+		e.refuse(gap)
+	}
+	oneEntity := e.parties.principal.uid == e.parties.resource.uid
+	if oneEntity {
+		e.refuseBothSides()
 	}
 	e.batch = e.batch[:0]
-	for _, u := range e.units {
-		if u.domain != d {
-			continue
-		}
+	for _, u := range e.here {
 		e.candidates = u.index.find(e.candidates[:0], &e.parties)
 		for _, number := range e.candidates {
 			s := e.program.statements[number]
@@ -138,39 +145,70 @@ func (e *evaluation) ask(d *domain) {
 			}
 		}
 	}
-	if e.parties.principal.uid == e.parties.resource.uid {
-		e.decideEach(d)
+	if oneEntity {
+		e.decideEach(schema)
 	} else if len(e.batch) > 0 {
-		e.decide(e.batch, e.environment(d))
+		e.decide(e.batch, e.environment(schema))
 	}
 	if e.in.Explain || e.hits != nil {
-		e.inspect(d)
+		e.inspect(schema)
 	}
 }
 
 // refuse fails the policies that mention the gap.
-func (e *evaluation) refuse(d *domain, gap place) {
-	for _, p := range d.mentions[gap.top()].policies {
-		if o := e.outcome(p); o != nil && o.Err == nil && p.hit(gap) {
-			e.fail(o, pdp.EvaluationError{Cause: pdp.CauseUnsupportedValue, Message: gap.describe()})
+func (e *evaluation) refuse(gap place) {
+	for _, u := range e.here {
+		who := u.mentions[gap.top()]
+		if who == nil {
+			continue
+		}
+		for _, p := range who.policies {
+			if o := e.outcome(p); o != nil && o.Err == nil && p.hit(gap) {
+				e.fail(o, pdp.EvaluationError{Cause: pdp.CauseUnsupportedValue, Message: gap.describe()})
+			}
+		}
+	}
+}
+
+// refuseBothSides fails, where subject and resource are one entity, the policies
+// that mention both sides of something on which they differ.
+func (e *evaluation) refuseBothSides() {
+	properties := [...]authz.Value{principalRoot: e.in.Request.Subject.Properties, resourceRoot: e.in.Request.Resource.Properties}
+	for _, m := range e.kept {
+		if m.root == contextRoot {
+			continue
+		}
+		other := top{principalRoot + resourceRoot - m.root, m.name}
+		if v, given := properties[other.root].Get(m.name); given && v.Equal(m.value) {
+			continue
+		}
+		for _, u := range e.here {
+			if who := u.mentions[m.top]; who != nil && u.mentions[other] != nil {
+				e.refuseBoth(who.policies, other)
+			}
+		}
+	}
+}
+
+func (e *evaluation) refuseBoth(policies []*policy, other top) {
+	for _, p := range policies {
+		if o := e.outcome(p); o != nil && p.mentionsTop(other) {
+			e.fail(o, pdp.EvaluationError{Cause: pdp.CauseUnsupportedValue, Message: fmt.Sprintf(
+				"subject and resource are the same %s and differ in %q, which the policy reads of both", e.parties.principal.uid, other.name)})
 		}
 	}
 }
 
 // decideEach is decide where subject and resource are one entity: each policy
 // sees the side that it mentions.
-func (e *evaluation) decideEach(d *domain) {
+func (e *evaluation) decideEach(schema *Schema) {
 	for rest := e.batch; len(rest) > 0; {
 		p := rest[0].policy
 		n := 1
 		for n < len(rest) && rest[n].policy == p {
 			n++
 		}
-		if env, err := e.environmentFor(d, p); err != nil {
-			e.fail(e.outcome(p), pdp.EvaluationError{Cause: pdp.CauseUnsupportedValue, Message: err.Error()})
-		} else {
-			e.decide(rest[:n], env)
-		}
+		e.decide(rest[:n], e.environmentFor(schema, p))
 		rest = rest[n:]
 	}
 }

@@ -56,7 +56,10 @@ func TestTheIndexFindsWhatALinearScanFinds(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			compiled.(*program).domains[0].schema = schema
+			for _, u := range compiled.(*program).units {
+				u.schema = schema
+			}
+			compiled.(*program).schema = schema
 		}
 		req := authz.Request{
 			Tenant:  "acme",
@@ -70,20 +73,38 @@ func TestTheIndexFindsWhatALinearScanFinds(t *testing.T) {
 		req.Subject.Properties = req.Subject.Properties.With("roles", authz.Strings(roles...))
 		in := &pdp.Input{Request: &req, Value: req.Value(), Now: testNow}
 
-		var said []string
-		for _, o := range compiled.Evaluate(t.Context(), in, compiled.Policies(), nil) {
-			for _, f := range o.Findings {
-				said = append(said, o.Policy.ID+"/"+f.Rule.ID)
-			}
-			if o.Err != nil {
-				said = append(said, o.Policy.ID+" "+string(o.Err.Cause))
-			}
+		said := answers(t, compiled, in)
+		in.Explain = true
+		if explained := answers(t, compiled, in); !slices.Equal(said, explained) {
+			t.Fatalf("explaining changes\n%v\nto\n%v", said, explained)
 		}
-		slices.Sort(said)
-		if want := scan(t, compiled.(*program).domains[0].schema, texts, &req, roles); !slices.Equal(said, want) {
+		if want := scan(t, compiled.(*program).schema, texts, &req, roles); !slices.Equal(said, want) {
 			t.Fatalf("the index says\n%s\na scan says\n%s", strings.Join(said, "\n"), strings.Join(want, "\n"))
 		}
 	})
+}
+
+func answers(t *rapid.T, compiled pdp.Program, in *pdp.Input) []string {
+	var said []string
+	for _, o := range compiled.Evaluate(t.Context(), in, compiled.Policies(), nil) {
+		matched := 0
+		for _, f := range o.Findings {
+			said = append(said, o.Policy.ID+"/"+f.Rule.ID)
+		}
+		for _, trace := range o.Traces {
+			if trace.Matched {
+				matched++
+			}
+		}
+		if in.Explain && matched != len(o.Findings) {
+			t.Fatalf("%d traces matched of %d findings", matched, len(o.Findings))
+		}
+		if o.Err != nil {
+			said = append(said, o.Policy.ID+" "+string(o.Err.Cause))
+		}
+	}
+	slices.Sort(said)
+	return said
 }
 
 func drawObject(t *rapid.T, name string, low, high int) authz.Value {

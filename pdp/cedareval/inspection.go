@@ -3,6 +3,7 @@ package cedareval
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/xiezhi-project/xiezhi/pdp"
 )
@@ -24,24 +25,21 @@ func (s *statement) locate(env *environment, message string) pdp.EvaluationError
 
 // inspect goes through every statement of the policies asked, one condition at
 // a time, for explanations and for coverage.
-func (e *evaluation) inspect(d *domain) {
+func (e *evaluation) inspect(schema *Schema) {
 	var shared *environment
 	if e.parties.principal.uid != e.parties.resource.uid {
-		shared = e.environment(d)
+		shared = e.environment(schema)
 	}
 	for i := range e.outcomes {
 		o := &e.outcomes[i]
 		slot := o.Policy.Slot()
-		if slot >= len(e.at) || e.at[slot] == 0 || e.program.policies[slot].unit.domain != d {
+		if slot >= len(e.at) || e.at[slot] == 0 || !slices.Contains(e.here, e.program.policies[slot].unit) {
 			continue
 		}
 		p := e.program.policies[slot]
 		env := shared
 		if env == nil {
-			var err error
-			if env, err = e.environmentFor(d, p); err != nil {
-				e.fail(o, pdp.EvaluationError{Cause: pdp.CauseUnsupportedValue, Message: err.Error()})
-			}
+			env = e.environmentFor(schema, p)
 		}
 		for _, s := range p.statements {
 			trace := pdp.RuleTrace{Rule: s.rule.ID}

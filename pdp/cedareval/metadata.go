@@ -47,10 +47,10 @@ func readMetadata(p *pdp.Policy, text string, comments []span) error {
 	return nil
 }
 
-func policyMembers(p *pdp.Policy) members {
-	return members{
+func policyMembers(p *pdp.Policy) objectReader {
+	return objectReader{
 		"title": textMembers(&p.Title).read,
-		"scope": members{
+		"scope": objectReader{
 			"actions":         patterns(&p.Scope.Actions),
 			"resource_types":  patterns(&p.Scope.ResourceTypes),
 			"business_system": text(&p.Scope.BusinessSystem),
@@ -93,14 +93,14 @@ func policyMembers(p *pdp.Policy) members {
 	}
 }
 
-func textMembers(t *pdp.Text) members {
-	return members{"en": text(&t.EN), "zh": text(&t.ZH)}
+func textMembers(t *pdp.Text) objectReader {
+	return objectReader{"en": text(&t.EN), "zh": text(&t.ZH)}
 }
 
-// members reads an object: each member by its name, no others.
-type members map[string]func(authz.Value) error
+// objectReader reads an object: each member by its name, no others.
+type objectReader map[string]func(authz.Value) error
 
-func (m members) read(v authz.Value) error {
+func (m objectReader) read(v authz.Value) error {
 	if v.Kind() != authz.KindObject {
 		return fmt.Errorf("want an object, not a %s", v.Kind())
 	}

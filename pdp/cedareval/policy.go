@@ -2,6 +2,7 @@ package cedareval
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -49,7 +50,8 @@ func (c *compilation) faultAt(line int, rule string, err error) {
 }
 
 // compilePolicy reads one *.cedar file. What is wrong with it is in the faults.
-func compilePolicy(source *pdp.Source, schema *Schema, file bundles.File) (*policy, pdp.Faults) {
+// It stops between two statements when ctx ends.
+func compilePolicy(ctx context.Context, source *pdp.Source, schema *Schema, file bundles.File) (*policy, pdp.Faults) {
 	id := strings.TrimSuffix(file.Path, policyExtension)
 	c := &compilation{source: source, schema: schema, ids: map[string]int{}, policy: &policy{
 		Policy: &pdp.Policy{ID: id, Language: "cedar", File: file.Path}, text: string(file.Data),
@@ -77,6 +79,9 @@ func compilePolicy(source *pdp.Source, schema *Schema, file bundles.File) (*poli
 	}
 	analysis := newAnalysis(schema)
 	for i := range shape.statements {
+		if ctx.Err() != nil {
+			return nil, c.faults
+		}
 		c.statement(analysis, &shape.statements[i])
 	}
 	c.unbound()

@@ -13,29 +13,26 @@ type program struct {
 	policies   []*policy    // by slot
 	statements []*statement // by number
 	units      map[unitKey]*unit
-	domains    [2]*domain // self is the second
+	schema     *Schema // of platform and tenants; nil for none
+	selfSchema *Schema
 	branches   []pdp.Branch
 	pool       sync.Pool // of *scratch
 }
 
 // unit is the statements that are looked up together: those of the platform,
-// of self, or of one tenant.
+// of self, or of one tenant. What one tenant's policies mention does not weigh
+// on another's requests.
 type unit struct {
-	domain *domain
+	schema *Schema
 	index  *index
+	// mentions says who mentions an attribute or context member. What no unit
+	// that is asked has here, is not read.
+	mentions map[top]*mentioned
 }
 
 type unitKey struct {
 	layer  pdp.Layer
 	tenant string
-}
-
-// domain is what shares a schema, and with it one reading of a request.
-type domain struct {
-	schema *Schema
-	// mentions lists the policies that mention an attribute or context member.
-	// What is not here, no policy can see.
-	mentions map[top]*mentioned
 }
 
 // mentioned says who mentions an attribute or context member.
@@ -48,11 +45,7 @@ type mentioned struct {
 var _ pdp.Coverable = (*program)(nil)
 
 func newProgram(schema, selfSchema *Schema) *program {
-	p := &program{units: map[unitKey]*unit{}}
-	for i, s := range []*Schema{schema, selfSchema} {
-		p.domains[i] = &domain{schema: s, mentions: map[top]*mentioned{}}
-	}
-	return p
+	return &program{units: map[unitKey]*unit{}, schema: schema, selfSchema: selfSchema}
 }
 
 func (p *program) add(compiled *policy) {
@@ -66,29 +59,30 @@ func (p *program) add(compiled *policy) {
 		s.branch = len(p.branches)
 		p.branches = append(p.branches, s.branches()...)
 	}
-	compiled.unit.domain.add(compiled)
+	compiled.unit.note(compiled)
 }
 
 func (p *program) unitOf(compiled *policy) *unit {
 	key := unitKey{compiled.Layer, compiled.Tenant}
 	u, ok := p.units[key]
 	if !ok {
-		u = &unit{domain: p.domains[0], index: newIndex()}
+		u = &unit{schema: p.schema, index: newIndex(), mentions: map[top]*mentioned{}}
 		if compiled.Layer == pdp.LayerSelf {
-			u.domain = p.domains[1]
+			u.schema = p.selfSchema
 		}
 		p.units[key] = u
 	}
 	return u
 }
 
-func (d *domain) add(p *policy) {
+// note notes what the policy mentions.
+func (u *unit) note(p *policy) {
 	for _, m := range p.mentions {
 		t := m.top()
-		known, ok := d.mentions[t]
+		known, ok := u.mentions[t]
 		if !ok {
-			known = &mentioned{special: d.schema.needsSchema(place{t.root, []string{t.name}})}
-			d.mentions[t] = known
+			known = &mentioned{special: u.schema.needsSchema(place{t.root, []string{t.name}})}
+			u.mentions[t] = known
 		}
 		if n := len(known.policies); n == 0 || known.policies[n-1] != p {
 			known.policies = append(known.policies, p)
@@ -130,10 +124,11 @@ func (p *program) evaluate(ctx context.Context, in *pdp.Input, policies []*pdp.P
 // an outcome.
 type scratch struct {
 	at         []int32 // policy slot → 1 + its outcome; 0: not asked
-	units      []*unit
+	units      []*unit // with a policy that is asked
+	here       []*unit // those of them under the schema at hand
 	candidates []int32
 	batch      []*statement
-	kept       []member
+	kept       []kept
 }
 
 // finish gives the scratch memory back and turns a panic into errors of all
@@ -151,9 +146,8 @@ func (e *evaluation) finish() {
 			e.at[slot] = 0
 		}
 	}
-	clear(e.units)
 	clear(e.batch)
 	clear(e.kept)
-	*e.scratch = scratch{e.at, e.units[:0], e.candidates[:0], e.batch[:0], e.kept[:0]}
+	*e.scratch = scratch{e.at, e.units[:0], e.here[:0], e.candidates[:0], e.batch[:0], e.kept[:0]}
 	e.program.pool.Put(e.scratch)
 }

@@ -1,8 +1,6 @@
 package cedareval
 
 import (
-	"fmt"
-
 	"github.com/cedar-policy/cedar-go"
 	"github.com/cedar-policy/cedar-go/types"
 	"github.com/cedar-policy/cedar-go/x/exp/schema/resolved"
@@ -10,45 +8,57 @@ import (
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
 
-// member is an attribute of the subject or resource, or a member of the
-// context, that some policy mentions.
-type member struct {
+// kept is an attribute of the subject or resource, or a member of the context,
+// that is read because some policy mentions it.
+type kept struct {
 	top
 	value authz.Value
 	typ   resolved.IsType // nil: read without a schema
 }
 
-// gather keeps what the domain's policies mention and returns the gaps in it.
-func (e *evaluation) gather(d *domain) []place {
+// gather keeps what the policies mention and returns the gaps in it.
+func (e *evaluation) gather(schema *Schema) []place {
 	req := e.in.Request
 	e.kept, e.work = e.kept[:0], 0
 	var gaps []place
-	shape, known := d.schema.shapeOf(e.parties.principal.uid.Type)
-	gaps = e.keep(gaps, d, principalRoot, req.Subject.Properties, shape, known)
-	shape, known = d.schema.shapeOf(e.parties.resource.uid.Type)
-	gaps = e.keep(gaps, d, resourceRoot, req.Resource.Properties, shape, known)
-	shape, known = d.schema.contextOf(e.parties.action.uid)
-	gaps = e.keep(gaps, d, contextRoot, req.Context, shape, known)
-	if e.noRoles && d.mentions[rolesPlace.top()] != nil {
+	shape, known := schema.shapeOf(e.parties.principal.uid.Type)
+	gaps = e.keep(gaps, principalRoot, req.Subject.Properties, shape, known)
+	shape, known = schema.shapeOf(e.parties.resource.uid.Type)
+	gaps = e.keep(gaps, resourceRoot, req.Resource.Properties, shape, known)
+	shape, known = schema.contextOf(e.parties.action.uid)
+	gaps = e.keep(gaps, contextRoot, req.Context, shape, known)
+	if e.noRoles && e.mentioned(rolesPlace.top()) != nil {
 		gaps = append(gaps, rolesPlace)
 	}
 	return gaps
 }
 
+// mentioned returns what a unit that is asked knows of t, nil where no policy
+// mentions it.
+func (e *evaluation) mentioned(t top) *mentioned {
+	for _, u := range e.here {
+		if who := u.mentions[t]; who != nil {
+			return who
+		}
+	}
+	return nil
+}
+
 // keep gathers the members of one object; shape is its type where known.
-func (e *evaluation) keep(gaps []place, d *domain, r root, object authz.Value, shape resolved.RecordType, known bool) []place {
+func (e *evaluation) keep(gaps []place, r root, object authz.Value, shape resolved.RecordType, known bool) []place {
 	for i := range object.Len() {
-		m := member{top: top{r, object.Name(i)}, value: object.Index(i)}
-		who, ok := d.mentions[m.top]
-		if !ok {
+		m := kept{top: top{r, object.Name(i)}, value: object.Index(i)}
+		who := e.mentioned(m.top)
+		if who == nil {
 			continue
 		}
 		attribute, declared := shape[types.String(m.name)]
-		e.work += setWork(m.value)
-		if known && !declared || !known && who.special || e.work > maxSetWork {
+		work := setWork(m.value)
+		if known && !declared || !known && who.special || e.work+work > maxSetWork {
 			gaps = append(gaps, place{r, []string{m.name}})
 			continue
 		}
+		e.work += work
 		m.typ = attribute.Type
 		gaps = findGaps(gaps, r, &trail{step: m.name}, m.value, m.typ)
 		e.kept = append(e.kept, m)
@@ -57,7 +67,7 @@ func (e *evaluation) keep(gaps []place, d *domain, r root, object authz.Value, s
 		if attribute.Optional || r == contextRoot && (name == tenantMember || name == nowMember) {
 			continue
 		}
-		if _, given := object.Get(string(name)); !given && d.mentions[top{r, string(name)}] != nil {
+		if _, given := object.Get(string(name)); !given && e.mentioned(top{r, string(name)}) != nil {
 			gaps = append(gaps, place{r, []string{string(name)}})
 		}
 	}
@@ -86,43 +96,37 @@ func setWork(v authz.Value) int {
 }
 
 // environment builds what cedar-go evaluates with.
-func (e *evaluation) environment(d *domain) *environment {
-	return e.build(d, e.record(principalRoot), e.record(resourceRoot))
+func (e *evaluation) environment(schema *Schema) *environment {
+	return e.build(schema, e.record(principalRoot), e.record(resourceRoot))
 }
 
-// environmentFor builds what one policy sees where subject and resource are
-// one entity. It is an error where the policy mentions both sides of something
-// on which they differ.
-func (e *evaluation) environmentFor(d *domain, p *policy) (*environment, error) {
+// environmentFor builds what one policy sees where subject and resource are one
+// entity: of each attribute the side that it mentions.
+func (e *evaluation) environmentFor(schema *Schema, p *policy) *environment {
 	attributes := types.RecordMap{}
-	properties := [...]authz.Value{principalRoot: e.in.Request.Subject.Properties, resourceRoot: e.in.Request.Resource.Properties}
 	for _, m := range e.kept {
 		if m.root == contextRoot || !p.mentionsTop(m.top) {
 			continue
-		}
-		other := top{principalRoot + resourceRoot - m.root, m.name}
-		if v, given := properties[other.root].Get(m.name); p.mentionsTop(other) && (!given || !v.Equal(m.value)) {
-			return nil, fmt.Errorf("subject and resource are the same %s and differ in %q, which the policy reads of both", e.parties.principal.uid, m.name)
 		}
 		if v, ok := read(m.value, m.typ); ok {
 			attributes[types.String(m.name)] = v
 		}
 	}
 	record := types.NewRecord(attributes)
-	return e.build(d, record, record), nil
+	return e.build(schema, record, record)
 }
 
-func (e *evaluation) build(d *domain, principal, resource types.Record) *environment {
+func (e *evaluation) build(schema *Schema, principal, resource types.Record) *environment {
 	entities := &requestEntities{
 		principal: types.Entity{UID: e.parties.principal.uid, Attributes: principal},
 		resource:  types.Entity{UID: e.parties.resource.uid, Attributes: resource},
-		actions:   d.schema.actionEntities(),
+		actions:   schema.actionEntities(),
 	}
 	if above := e.parties.principal.ancestors; len(above) > 0 {
 		entities.principal.Parents = types.NewEntityUIDSet(above...)
 	}
 	return &environment{entities: entities, request: cedar.Request{
-		Principal: e.parties.principal.uid, Action: e.parties.action.uid, Resource: e.parties.resource.uid, Context: e.context(d),
+		Principal: e.parties.principal.uid, Action: e.parties.action.uid, Resource: e.parties.resource.uid, Context: e.context(),
 	}}
 }
 
@@ -145,12 +149,12 @@ func (e *evaluation) members(r root) types.RecordMap {
 }
 
 // context adds what the server says.
-func (e *evaluation) context(d *domain) types.Record {
+func (e *evaluation) context() types.Record {
 	record := e.members(contextRoot)
-	if d.mentions[top{contextRoot, tenantMember}] != nil {
+	if e.mentioned(top{contextRoot, tenantMember}) != nil {
 		record[tenantMember] = types.String(e.in.Request.Tenant)
 	}
-	if d.mentions[top{contextRoot, nowMember}] != nil {
+	if e.mentioned(top{contextRoot, nowMember}) != nil {
 		record[nowMember] = types.NewDatetime(e.in.Now)
 	}
 	return types.NewRecord(record)

@@ -158,6 +158,18 @@ func TestAHostileListIsRefused(t *testing.T) {
 	}
 }
 
+// TestAnotherTenantsPoliciesWeighNothing: what globex looks at is neither read
+// nor counted when acme asks.
+func TestAnotherTenantsPoliciesWeighNothing(t *testing.T) {
+	program := files{
+		"tenants/acme/p.cedar":   `@id("a") forbid (principal, action, resource) when { resource.b.contains(1) };`,
+		"tenants/globex/p.cedar": `@id("b") forbid (principal, action, resource) when { resource.a.contains(1) };`,
+	}.compile(t)
+	long := "[" + strings.Repeat("1,", 499) + "1]"
+	out := program.Evaluate(t.Context(), properties(t, `{"a":`+long+`,"b":`+long+`}`), program.Policies()[:1], nil)
+	expect(t, lines(out), "deny a")
+}
+
 func TestRolesThatAreNoListOfStringsDeny(t *testing.T) {
 	program := files{
 		"platform/a.cedar": `// @policy({"reads":["subject.roles"]})` + "\n" + `@id("a") permit (principal in role::"x", action, resource);`,
@@ -180,18 +192,19 @@ func TestSubjectAndResourceMayBeOneEntity(t *testing.T) {
 		"platform/c.cedar": `@id("c") forbid (principal, action, resource) when { resource.level == 1 };`,
 		"platform/d.cedar": `@id("d") forbid (principal, action, resource) when { principal.level == 2 };`,
 		"platform/e.cedar": `@id("e") forbid (principal, action, resource) when { principal has level && resource has level };`,
+		"platform/g.cedar": `@id("g") forbid (principal == user::"nobody", action, resource) when { principal has level && resource has level };`,
 		"platform/f.cedar": `@id("f") permit (principal, action, resource) when { principal == resource && resource.same == principal.same };`,
 	}.compile(t)
 	in := request(t, `{"subject":{"type":"user","id":"a","properties":{"roles":["engineer"],"level":2,"same":1}},
 		"resource":{"type":"user","id":"a","properties":{"roles":["admin"],"level":1,"same":1}}}`)
-	want := []string{"deny c", "deny d", "unsupported_value  at platform/e.cedar:1", "allow f"}
+	want := []string{"deny c", "deny d", "unsupported_value  at platform/e.cedar:1", "allow f", "unsupported_value  at platform/g.cedar:1"}
 	expect(t, program.say(t, in), want...)
 	in.Explain = true
 	expect(t, program.say(t, in), want...)
 
 	in = request(t, `{"subject":{"type":"user","id":"a","properties":{"roles":["engineer"],"level":2,"same":1}},"resource":{"type":"user","id":"a"}}`)
 	expect(t, program.say(t, in),
-		"policy_error c at platform/c.cedar:1", "deny d", "unsupported_value  at platform/e.cedar:1", "unsupported_value  at platform/f.cedar:1")
+		"policy_error c at platform/c.cedar:1", "deny d", "unsupported_value  at platform/e.cedar:1", "unsupported_value  at platform/f.cedar:1", "unsupported_value  at platform/g.cedar:1")
 }
 
 func TestASubjectThatIsTheResourceHasItsRoles(t *testing.T) {

@@ -171,7 +171,7 @@ func (d *declaration) readObligation(value string) error {
 	if obligation.Params, err = authz.ObjectValue(); err != nil {
 		return err
 	}
-	err = members{
+	err = objectReader{
 		"id": text(&obligation.ID),
 		"must": func(v authz.Value) error {
 			if v.Kind() != authz.KindBool {

@@ -1,7 +1,6 @@
 package httpd
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"slices"
@@ -71,12 +70,10 @@ func (c *call) queryAudit() error {
 	if filter.Before, limit, err = c.page(); err != nil {
 		return err
 	}
-	ctx, cancel := c.stored()
-	defer cancel()
-	if err := c.allow(ctx, rightAuditRead, where); err != nil {
+	if err := c.allow(rightAuditRead, where); err != nil {
 		return err
 	}
-	records, err := c.config.Store.QueryAudit(ctx, filter, limit+1)
+	records, err := c.config.Store.QueryAudit(c.ctx, filter, limit+1)
 	if err != nil {
 		return fmt.Errorf("query audit: %w", err)
 	}
@@ -107,9 +104,7 @@ func (c *call) reportAudit() error {
 	if body.Action == "" {
 		return &authz.FieldError{Path: "/action", Detail: "required: what happened"}
 	}
-	ctx, cancel := c.stored()
-	defer cancel()
-	if err := c.allow(ctx, rightAuditReport, c.caller.Tenant); err != nil {
+	if err := c.allow(rightAuditReport, c.caller.Tenant); err != nil {
 		return err
 	}
 	record := authz.AuditRecord{
@@ -117,14 +112,14 @@ func (c *call) reportAudit() error {
 		Tenant: c.caller.Tenant, Actor: c.caller.Name(),
 		Subject: body.Subject, Action: body.Action, Resource: body.Resource, Body: body.Body,
 	}
-	if err := c.storeReport(ctx, record); err != nil {
+	if err := c.storeReport(record); err != nil {
 		return err
 	}
 	return c.answer(http.StatusCreated, record)
 }
 
-func (c *call) storeReport(ctx context.Context, record authz.AuditRecord) error {
-	err := c.config.Store.Update(ctx, func(tx pap.Tx) error { return tx.Audit(record) })
+func (c *call) storeReport(record authz.AuditRecord) error {
+	err := c.config.Store.Update(c.ctx, func(tx pap.Tx) error { return tx.Audit(record) })
 	if err != nil {
 		return fmt.Errorf("store the report: %w", err)
 	}

@@ -71,7 +71,7 @@ func (c *call) authzenSingle(tenant string, body authz.Value) error {
 	if err != nil {
 		return err
 	}
-	d, err := c.decideOn(req, caller)
+	d, err := c.decideOn(c.ctx, req, caller)
 	if err != nil {
 		return err
 	}

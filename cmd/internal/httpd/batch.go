@@ -113,9 +113,9 @@ func (b *batchRights) mayDecide(req *authz.Request) error {
 // for, the caller must still be one who may ask for something.
 func (b *batchRights) refused(questions []question, tenant string) error {
 	if !b.c.asked {
-		err := b.c.allow(b.c.base, rightDecide, tenant)
+		err := b.c.allow(rightDecide, tenant)
 		if errors.Is(err, pap.ErrForbidden) {
-			err = b.c.allow(b.c.base, rightOnBehalf, tenant)
+			err = b.c.allow(rightOnBehalf, tenant)
 		}
 		return err
 	}
@@ -130,12 +130,12 @@ func (b *batchRights) refused(questions []question, tenant string) error {
 // askAll decides the questions in order, each with its own record. Those that
 // end early are asked one after the other: a decision behind the end would be
 // recorded and count uses for nobody.
-func (s *Server) askAll(questions []question, how semantic, caller pdp.Caller) []answered {
+func (c *call) askAll(questions []question, how semantic, caller pdp.Caller) []answered {
 	answers := make([]answered, len(questions))
 	ask := func(i int) {
 		answers[i].err = questions[i].err
 		if answers[i].err == nil {
-			d, err := s.decideItem(questions[i].req, itemCaller(caller, i))
+			d, err := c.decideItem(questions[i].req, itemCaller(caller, i))
 			answers[i] = answered{d, under(itemPath(i), err)}
 		}
 	}
@@ -147,7 +147,7 @@ func (s *Server) askAll(questions []question, how semantic, caller pdp.Caller) [
 		}
 		return answers
 	}
-	workers := min(max(1, runtime.GOMAXPROCS(0)/2), len(questions))
+	workers := min(runtime.GOMAXPROCS(0), len(questions))
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	for range workers {
@@ -163,15 +163,15 @@ func (s *Server) askAll(questions []question, how semantic, caller pdp.Caller) [
 
 // decideItem keeps a panic inside its item: it would end the process from a
 // worker.
-func (s *Server) decideItem(req authz.Request, caller pdp.Caller) (d authz.Decision, err error) {
+func (c *call) decideItem(req authz.Request, caller pdp.Caller) (d authz.Decision, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			s.metrics.panics.Inc()
-			s.config.Log.Error("a decision panicked", "panic", r)
+			c.metrics.panics.Inc()
+			c.config.Log.Error("a decision panicked", "panic", r)
 			d, err = authz.Decision{}, errInternal
 		}
 	}()
-	return s.decideOn(req, caller)
+	return c.decideOn(c.ctx, req, caller)
 }
 
 func itemPath(i int) string { return "/evaluations/" + strconv.Itoa(i) }

@@ -24,10 +24,11 @@ import (
 // is copied and may be kept. It serves one goroutine.
 type call struct {
 	*Server
+	ctx    context.Context // ends with [callTimeout], or when the server gives up waiting
 	fiber  *fiber.Ctx
 	route  *Route
 	caller access.Caller
-	asked  bool // a right was asked for
+	asked  bool // a right of the route was asked for
 	// instead is kept under the Idempotency-Key in place of the answer.
 	instead json.RawMessage
 }
@@ -42,13 +43,16 @@ func (c *call) run() (err error) {
 			err = errInternal
 		}
 	}()
+	ctx, cancel := context.WithTimeout(c.base, callTimeout)
+	defer cancel()
+	c.ctx = ctx
 	if err := c.checkQuery(); err != nil {
 		return err
 	}
 	if c.route.Public {
 		return c.route.handle(c)
 	}
-	c.caller, err = c.config.Guard.Authenticate(c.base, string(c.fiber.Request().Header.Peek(fiber.HeaderAuthorization)))
+	c.caller, err = c.config.Guard.Authenticate(ctx, string(c.fiber.Request().Header.Peek(fiber.HeaderAuthorization)))
 	if err != nil {
 		return err
 	}
@@ -66,15 +70,15 @@ func (c *call) run() (err error) {
 
 // allow asks whether the caller holds the right in the tenant; "" is the
 // platform.
-func (c *call) allow(ctx context.Context, right, tenant string) error {
+func (c *call) allow(right, tenant string) error {
 	if tenant == "" {
 		tenant = pap.Platform
 	}
-	return c.may(ctx, right, tenant)
+	return c.may(c.ctx, right, tenant)
 }
 
 func (c *call) may(ctx context.Context, right, tenant string) error {
-	c.asked = true
+	c.asked = c.asked || slices.Contains(c.route.Rights, right)
 	return c.config.Guard.Allow(ctx, c.caller, right, tenant)
 }
 
@@ -88,18 +92,12 @@ func (c *call) actor() pap.Actor {
 func (c *call) tenant(named string) (string, error) {
 	home := c.caller.Tenant
 	if home != "" && named != "" && named != home {
-		c.asked = true // the answer is no
 		return "", &tenantError{home: home, named: named}
 	}
 	if home != "" {
 		return home, nil
 	}
 	return named, nil
-}
-
-// stored is the context of a call that reads or writes the store.
-func (c *call) stored() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(c.base, callTimeout)
 }
 
 // param returns a path parameter, unescaped.

@@ -94,7 +94,7 @@ func (c *call) decide() error {
 	if err := c.await(extras.atLeast); err != nil {
 		return err
 	}
-	d, err := c.decideOn(req, key)
+	d, err := c.decideOn(c.ctx, req, key)
 	if err != nil {
 		return err
 	}
@@ -107,9 +107,9 @@ func (c *call) decide() error {
 }
 
 // decideOn asks the PDP and counts.
-func (s *Server) decideOn(req authz.Request, caller pdp.Caller) (authz.Decision, error) {
+func (s *Server) decideOn(ctx context.Context, req authz.Request, caller pdp.Caller) (authz.Decision, error) {
 	started := s.config.Now()
-	d, err := s.config.PDP.Decide(s.base, req, caller)
+	d, err := s.config.PDP.Decide(ctx, req, caller)
 	if err != nil {
 		s.metrics.failed.Inc()
 		return authz.Decision{}, err
@@ -143,9 +143,9 @@ func (c *call) requestOf(v authz.Value, extra ...string) (authz.Request, error) 
 // itself, or on behalf of others where it may.
 func (c *call) mayDecide(req *authz.Request) error {
 	if c.asksForItself(req) {
-		return c.allow(c.base, rightDecide, req.Tenant)
+		return c.allow(rightDecide, req.Tenant)
 	}
-	return c.allow(c.base, rightOnBehalf, req.Tenant)
+	return c.allow(rightOnBehalf, req.Tenant)
 }
 
 // asksForItself: the subject is the caller, in the caller's own tenant. The
@@ -216,7 +216,7 @@ func (c *call) await(r authz.Revision) error {
 	if active := c.config.PDP.Active(); active != nil && active.Revision().Includes(r) {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(c.base, wait)
+	ctx, cancel := context.WithTimeout(c.ctx, wait)
 	defer cancel()
 	newest, err := c.newestRevision(ctx)
 	if err == nil && !newest.Includes(r) {

@@ -75,9 +75,7 @@ func directoryRoutes() []Route {
 type change[In, Out any] func(ctx context.Context, actor pap.Actor, in In) (Out, authz.Revision, error)
 
 func write[In, Out any](c *call, status int, in In, do change[In, Out]) error {
-	ctx, cancel := c.stored()
-	defer cancel()
-	out, revision, err := do(ctx, c.actor(), in)
+	out, revision, err := do(c.ctx, c.actor(), in)
 	return c.changed(status, out, revision, err)
 }
 
@@ -93,9 +91,7 @@ func list[T any](c *call, read listing[T]) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := c.stored()
-	defer cancel()
-	page, err := read(ctx, c.actor(), tenant, after, limit)
+	page, err := read(c.ctx, c.actor(), tenant, after, limit)
 	if err != nil {
 		return err
 	}

@@ -121,17 +121,13 @@ func (c *call) mintGrant(body newDynamic) error {
 	if body.Uses != nil {
 		spec.Uses = *body.Uses
 	}
-	ctx, cancel := c.stored()
-	defer cancel()
-	g, revision, err := c.config.PAP.MintGrant(ctx, c.actor(), spec)
+	g, revision, err := c.config.PAP.MintGrant(c.ctx, c.actor(), spec)
 	return c.changed(http.StatusCreated, typed{kindGrant, g}, revision, err)
 }
 
 func (c *call) createRestriction(body newDynamic) error {
 	spec := pap.RestrictionSpec{Tenant: body.Tenant, Rules: body.Rules, Validity: body.Validity, Reason: body.Reason}
-	ctx, cancel := c.stored()
-	defer cancel()
-	r, revision, err := c.config.PAP.CreateRestriction(ctx, c.actor(), spec)
+	r, revision, err := c.config.PAP.CreateRestriction(c.ctx, c.actor(), spec)
 	return c.changed(http.StatusCreated, typed{kindRestriction, r}, revision, err)
 }
 
@@ -163,17 +159,15 @@ func (c *call) listDynamic() error {
 	if tenant == "" {
 		return &parameterError{Name: "tenant", Detail: "required: a platform credential names the tenant to list"}
 	}
-	ctx, cancel := c.stored()
-	defer cancel()
 	switch c.query("kind") {
 	case kindGrant, "":
-		page, err := c.config.PAP.Grants(ctx, c.actor(), tenant, after, limit)
+		page, err := c.config.PAP.Grants(c.ctx, c.actor(), tenant, after, limit)
 		if err != nil {
 			return err
 		}
 		return c.answer(http.StatusOK, pageOf(page, func(g authz.Grant) typed { return typed{kindGrant, g} }))
 	case kindRestriction:
-		page, err := c.config.PAP.Restrictions(ctx, c.actor(), tenant, after, limit)
+		page, err := c.config.PAP.Restrictions(c.ctx, c.actor(), tenant, after, limit)
 		if err != nil {
 			return err
 		}
@@ -188,9 +182,7 @@ func (c *call) readDynamic() error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := c.stored()
-	defer cancel()
-	object, err := c.config.PAP.Dynamic(ctx, c.actor(), id)
+	object, err := c.config.PAP.Dynamic(c.ctx, c.actor(), id)
 	if err != nil {
 		return err
 	}
@@ -206,9 +198,7 @@ func (c *call) endDynamic() error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := c.stored()
-	defer cancel()
-	revision, err := c.config.PAP.EndDynamic(ctx, c.actor(), id, c.query("reason"))
+	revision, err := c.config.PAP.EndDynamic(c.ctx, c.actor(), id, c.query("reason"))
 	return c.changed(http.StatusOK, struct {
 		ID string `json:"id"`
 	}{id}, revision, err)

@@ -35,7 +35,7 @@ func (c *call) evaluate() error {
 	if err != nil {
 		return err
 	}
-	if err := c.allow(c.base, rightEvaluate, req.Tenant); err != nil {
+	if err := c.allow(rightEvaluate, req.Tenant); err != nil {
 		return err
 	}
 	if err := c.mayTry(ask.documents, req.Tenant); err != nil {
@@ -48,7 +48,7 @@ func (c *call) evaluate() error {
 	if err != nil {
 		return err
 	}
-	d, explanation, err := c.config.PDP.Evaluate(c.base, snapshot, req, ask.explain)
+	d, explanation, err := c.config.PDP.Evaluate(c.ctx, snapshot, req, ask.explain)
 	if err != nil {
 		return err
 	}
@@ -171,7 +171,7 @@ func (c *call) mayTry(documents []bundles.File, tenant string) error {
 		if owner == tenant {
 			where = tenant
 		}
-		if err := c.allow(c.base, rightCandidate, where); err != nil {
+		if err := c.allow(rightCandidate, where); err != nil {
 			return err
 		}
 	}
@@ -184,7 +184,7 @@ func (c *call) snapshot(e evaluation) (*pdp.Snapshot, error) {
 	if base == nil {
 		return nil, pdp.ErrNotReady
 	}
-	ctx, cancel := context.WithTimeout(c.base, compileTimeout)
+	ctx, cancel := context.WithTimeout(c.ctx, compileTimeout)
 	defer cancel()
 	if !e.revision.IsZero() && e.revision != base.Revision() {
 		var err error

@@ -53,7 +53,7 @@ func FuzzDecisionDoors(f *testing.F) {
 	} {
 		f.Add([]byte(seed), "application/json")
 	}
-	f.Add([]byte(`{` + machine + `}}`), "text/plain")
+	f.Add([]byte(`{`+machine+`}}`), "text/plain")
 
 	f.Fuzz(func(t *testing.T, body []byte, contentType string) {
 		if strings.ContainsAny(contentType, "\r\n\x00") {

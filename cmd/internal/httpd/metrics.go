@@ -108,7 +108,7 @@ func policyLabel(policy string) string {
 
 // prometheus answers GET /metrics.
 func (c *call) prometheus() error {
-	if err := c.allow(c.base, rightMetrics, ""); err != nil {
+	if err := c.allow(rightMetrics, ""); err != nil {
 		return err
 	}
 	families, err := c.metrics.registry.Gather()

@@ -92,9 +92,7 @@ func (c *call) listPolicies() error {
 	if filter.Tenant, err = c.tenant(c.query("tenant")); err != nil {
 		return err
 	}
-	ctx, cancel := c.stored()
-	defer cancel()
-	page, err := c.config.PAP.Documents(ctx, c.actor(), filter, after, limit)
+	page, err := c.config.PAP.Documents(c.ctx, c.actor(), filter, after, limit)
 	if err != nil {
 		return err
 	}
@@ -109,9 +107,7 @@ func (c *call) createPolicy() error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := c.stored()
-	defer cancel()
-	doc, err := c.config.PAP.PutDocument(ctx, c.actor(), body.Path, []byte(body.Content), 0)
+	doc, err := c.config.PAP.PutDocument(c.ctx, c.actor(), body.Path, []byte(body.Content), 0)
 	if err != nil {
 		return err
 	}
@@ -124,9 +120,7 @@ func (c *call) readPolicy() error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := c.stored()
-	defer cancel()
-	doc, err := c.config.PAP.Document(ctx, c.actor(), path)
+	doc, err := c.config.PAP.Document(c.ctx, c.actor(), path)
 	if err != nil {
 		return err
 	}
@@ -148,9 +142,7 @@ func (c *call) writePolicy() error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := c.stored()
-	defer cancel()
-	doc, err := c.config.PAP.PutDocument(ctx, c.actor(), path, []byte(body.Content), version)
+	doc, err := c.config.PAP.PutDocument(c.ctx, c.actor(), path, []byte(body.Content), version)
 	if err != nil {
 		return c.precondition(err)
 	}
@@ -166,9 +158,7 @@ func (c *call) deletePolicy() error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := c.stored()
-	defer cancel()
-	doc, err := c.config.PAP.DeleteDocument(ctx, c.actor(), path, version)
+	doc, err := c.config.PAP.DeleteDocument(c.ctx, c.actor(), path, version)
 	if err != nil {
 		return err
 	}

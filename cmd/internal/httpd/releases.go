@@ -1,7 +1,6 @@
 package httpd
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"strconv"
@@ -50,12 +49,10 @@ func (c *call) publishRelease() error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := c.stored()
-	defer cancel()
-	if err := c.mayPublish(ctx); err != nil {
+	if err := c.mayPublish(); err != nil {
 		return err
 	}
-	release, revision, err := c.config.PAP.Publish(ctx, c.actor(), pap.Publication{Drafts: body.Drafts, Note: body.Note})
+	release, revision, err := c.config.PAP.Publish(c.ctx, c.actor(), pap.Publication{Drafts: body.Drafts, Note: body.Note})
 	return c.published(release, revision, err)
 }
 
@@ -64,22 +61,20 @@ func (c *call) restoreRelease() error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := c.stored()
-	defer cancel()
-	if err := c.mayPublish(ctx); err != nil {
+	if err := c.mayPublish(); err != nil {
 		return err
 	}
-	release, revision, err := c.config.PAP.Restore(ctx, c.actor(), number)
+	release, revision, err := c.config.PAP.Restore(c.ctx, c.actor(), number)
 	return c.published(release, revision, err)
 }
 
 // mayPublish refuses callers that may publish nothing at all, before the store
 // is read for them. Which places a release changes, and whether the caller may
 // change them, pap asks when it knows.
-func (c *call) mayPublish(ctx context.Context) error {
+func (c *call) mayPublish() error {
 	var refused error
 	for _, right := range c.route.Rights {
-		err := c.allow(ctx, right, c.caller.Tenant)
+		err := c.allow(right, c.caller.Tenant)
 		if !errors.Is(err, pap.ErrForbidden) {
 			return err
 		}
@@ -110,9 +105,7 @@ func (c *call) listReleases() error {
 			return &parameterError{Name: "cursor", Detail: "not a cursor of this list"}
 		}
 	}
-	ctx, cancel := c.stored()
-	defer cancel()
-	page, err := c.config.PAP.Releases(ctx, c.actor(), before, limit)
+	page, err := c.config.PAP.Releases(c.ctx, c.actor(), before, limit)
 	if err != nil {
 		return err
 	}
@@ -124,9 +117,7 @@ func (c *call) readRelease() error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := c.stored()
-	defer cancel()
-	release, err := c.config.PAP.Release(ctx, c.actor(), number)
+	release, err := c.config.PAP.Release(c.ctx, c.actor(), number)
 	if err != nil {
 		return err
 	}
@@ -151,9 +142,7 @@ func (c *call) diffReleases() error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := c.stored()
-	defer cancel()
-	diffs, err := c.config.PAP.Diff(ctx, c.actor(), from, to)
+	diffs, err := c.config.PAP.Diff(c.ctx, c.actor(), from, to)
 	if err != nil {
 		return err
 	}

@@ -48,7 +48,6 @@ func (c *call) replayed(handle func(*call) error) error {
 
 	switch first, err := c.firstAnswer(replay.Caller, key); {
 	case err == nil && first.BodyDigest != replay.BodyDigest:
-		c.asked = true // the answer is no
 		return errReplayMismatch
 	case err == nil:
 		c.asked = true // it was, when the answer was first given to this caller
@@ -78,9 +77,7 @@ func (c *call) digest() bundles.Digest {
 }
 
 func (c *call) firstAnswer(caller, key string) (first pap.Replay, err error) {
-	ctx, cancel := c.stored()
-	defer cancel()
-	err = c.config.Store.View(ctx, func(tx pap.Tx) error {
+	err = c.config.Store.View(c.ctx, func(tx pap.Tx) error {
 		first, err = tx.Replay(caller, key)
 		return err
 	})
@@ -117,9 +114,7 @@ func (c *call) keep(replay pap.Replay) {
 	data, err := json.Marshal(k)
 	if err == nil {
 		replay.Status, replay.Response, replay.At = response.StatusCode(), data, c.config.Now().UTC()
-		ctx, cancel := c.stored()
-		defer cancel()
-		err = c.config.Store.Update(ctx, func(tx pap.Tx) error { return tx.PutReplay(replay) })
+		err = c.config.Store.Update(c.ctx, func(tx pap.Tx) error { return tx.PutReplay(replay) })
 	}
 	if err != nil {
 		c.config.Log.Warn("an answer is not kept under its idempotency key", "operation", c.route.Operation, "error", err)

@@ -83,7 +83,7 @@ const (
 	readTimeout     = 30 * time.Second // of a whole request
 	writeTimeout    = 30 * time.Second
 	idleTimeout     = 2 * time.Minute
-	callTimeout     = 2 * time.Minute // of calls that write or read the store
+	callTimeout     = 2 * time.Minute // of any call; a publication compiles and runs test cases
 	shutdownTimeout = 15 * time.Second
 )
 

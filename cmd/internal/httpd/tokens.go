@@ -63,9 +63,7 @@ func (c *call) createToken() error {
 	if body.Tenant, err = c.tenant(body.Tenant); err != nil {
 		return err
 	}
-	ctx, cancel := c.stored()
-	defer cancel()
-	token, text, revision, err := c.config.PAP.CreateToken(ctx, c.actor(), pap.Token{
+	token, text, revision, err := c.config.PAP.CreateToken(c.ctx, c.actor(), pap.Token{
 		Tenant: body.Tenant, Subject: body.Subject, Name: body.Name, Rights: body.Rights, ExpiresAt: body.ExpiresAt,
 	})
 	answer := tokenOf(token)
@@ -86,9 +84,7 @@ func (c *call) listTokens() error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := c.stored()
-	defer cancel()
-	page, err := c.config.PAP.Tokens(ctx, c.actor(), tenant, after, limit)
+	page, err := c.config.PAP.Tokens(c.ctx, c.actor(), tenant, after, limit)
 	if err != nil {
 		return err
 	}
@@ -100,8 +96,6 @@ func (c *call) revokeToken() error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := c.stored()
-	defer cancel()
-	token, revision, err := c.config.PAP.RevokeToken(ctx, c.actor(), id)
+	token, revision, err := c.config.PAP.RevokeToken(c.ctx, c.actor(), id)
 	return c.changed(http.StatusOK, tokenOf(token), revision, err)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +22,8 @@ var (
 	// ErrRevisionUnavailable means that this node did not reach the revision
 	// that was asked for in time.
 	ErrRevisionUnavailable = errors.New("the revision is not available here yet")
+	// ErrOverloaded means that the question waited MaxQueue for its turn.
+	ErrOverloaded = errors.New("too many decisions are waiting on this node")
 )
 
 // Snapshot is everything an answer is based on. It is immutable and replaced
@@ -70,18 +73,25 @@ type Config struct {
 	Sources  map[string]AttributeSource // by the name that the attribute schema uses
 	Recorder Recorder                   // nil records nothing
 	Uses     UseCounter                 // nil: counted grants never count
-	Budget   time.Duration              // per decision; 0 means DefaultBudget
+	Budget   time.Duration              // per evaluation; 0 means DefaultBudget
 	Now      func() time.Time
 	NewID    func() string
 }
 
-// DefaultBudget is the time one decision may take before it denies.
+// DefaultBudget is the time the evaluation of one decision may take before it
+// denies. It starts when the evaluation does: as many run at once as there are
+// cores, twice over, and the rest wait for their turn, so that a burst makes
+// answers late and not wrong.
 const DefaultBudget = 500 * time.Millisecond
+
+// MaxQueue is how long a question waits for its turn before it is refused.
+const MaxQueue = 5 * time.Second
 
 // PDP decides on the active snapshot. It is safe for concurrent use.
 type PDP struct {
 	config Config
 	active atomic.Pointer[Snapshot]
+	turns  chan struct{}
 
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced at each activation
@@ -92,7 +102,7 @@ func New(config Config) *PDP {
 	if config.Budget == 0 {
 		config.Budget = DefaultBudget
 	}
-	return &PDP{config: config, changed: make(chan struct{})}
+	return &PDP{config: config, changed: make(chan struct{}), turns: make(chan struct{}, 2*runtime.GOMAXPROCS(0))}
 }
 
 // Activate swaps the snapshot. Decisions under way end on the one they began
@@ -171,12 +181,12 @@ func (p *PDP) MaySelfOn(ctx context.Context, s *Snapshot, req authz.Request) (au
 	if s == nil {
 		return authz.Decision{}, ErrNotReady
 	}
-	ctx, cancel := context.WithTimeout(ctx, p.config.Budget)
-	defer cancel()
 	q := &question{snapshot: s, original: &req, matched: s.matchSelf(&req)}
 	q.answering = q.matched
 	q.input = Input{Request: &req, Value: req.Value(), Now: p.config.Now()}
-	q.evaluate(ctx)
+	if err := p.evaluate(ctx, q); err != nil {
+		return authz.Decision{}, err
+	}
 	return q.combine().Decision, nil
 }
 

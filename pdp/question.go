@@ -39,16 +39,41 @@ func (p *PDP) question(ctx context.Context, s *Snapshot, req authz.Request, expl
 	if err := s.Release.refuseTrusted(&req); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, p.config.Budget)
-	defer cancel()
-
 	now := p.config.Now()
 	q := &question{snapshot: s, original: &req, matched: s.match(&req, now)}
 	resolved, failed := p.resolve(ctx, s, q.matched, &req)
 	q.input = Input{Request: resolved, Value: resolved.Value(), Now: now, Explain: explain}
 	q.dropFailed(failed)
+	return q, p.evaluate(ctx, q)
+}
+
+// evaluate waits for a turn and lets the programs speak under the budget.
+func (p *PDP) evaluate(ctx context.Context, q *question) error {
+	select {
+	case p.turns <- struct{}{}:
+	default:
+		if err := p.queue(ctx); err != nil {
+			return err
+		}
+	}
+	defer func() { <-p.turns }()
+	ctx, cancel := context.WithTimeout(ctx, p.config.Budget)
+	defer cancel()
 	q.evaluate(ctx)
-	return q, nil
+	return nil
+}
+
+func (p *PDP) queue(ctx context.Context) error {
+	timer := time.NewTimer(MaxQueue)
+	defer timer.Stop()
+	select {
+	case p.turns <- struct{}{}:
+		return nil
+	case <-timer.C:
+		return ErrOverloaded
+	case <-ctx.Done():
+		return fmt.Errorf("wait for a turn to decide: %w", ctx.Err())
+	}
 }
 
 // dropFailed turns policies that read an attribute whose source did not answer

@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -126,11 +127,20 @@ func (g *Guard) Allow(ctx context.Context, c Caller, right, tenant string) error
 	if err != nil {
 		return fmt.Errorf("decide whether %s may %s: %w", c.Name(), right, err)
 	}
+	if !d.Allowed() && spent(d) {
+		return fmt.Errorf("decide whether %s may %s: the time was over: %w", c.Name(), right, ErrUnavailable)
+	}
 	if !d.Allowed() {
 		return &DeniedError{Caller: c.Name(), Right: right, Tenant: tenant, Decision: d}
 	}
 	known.add(asked)
 	return nil
+}
+
+// spent reports whether the answer is for want of time, and so tells nothing
+// of the caller.
+func spent(d authz.Decision) bool {
+	return slices.ContainsFunc(d.Reasons, func(r authz.Reason) bool { return r.Cause == string(pdp.CauseBudgetSpent) })
 }
 
 // request is the question that the self policies answer. A caller has the

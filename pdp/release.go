@@ -143,6 +143,15 @@ func (r *Release) Programs() []Program { return r.programs }
 // Attributes returns the attribute schema.
 func (r *Release) Attributes() *AttributeSchema { return r.attributes }
 
+// WithoutTenants returns the release as a tenant meets it that has written no
+// policies of its own.
+func (r *Release) WithoutTenants() *Release {
+	shared := *r
+	shared.policies = slices.DeleteFunc(slices.Clone(r.policies), func(p *Policy) bool { return p.Layer == LayerTenant })
+	shared.match = &matcher{platform: r.match.platform, self: r.match.self}
+	return &shared
+}
+
 // Rule finds a rule by its full name, such as "platform/network/public_ip".
 func (r *Release) Rule(name string) (*Rule, bool) {
 	rule, ok := r.rules[name]

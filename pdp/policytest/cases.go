@@ -22,7 +22,7 @@ type testCase struct {
 	line    int
 	name    string
 	policy  string // whose reasons, obligations, limits and routes are meant; empty: all
-	self    bool   // asked of the self policies
+	layer   pdp.Layer
 	now     time.Time
 	answers Answers
 	request authz.Request
@@ -64,7 +64,7 @@ func readCases(release *pdp.Release, file bundles.File) ([]testCase, pdp.Faults)
 		f.fault("", "%v", err)
 		return nil, f.faults
 	}
-	f.shared = testCase{file: file.Path, self: f.layer == pdp.LayerSelf, now: DefaultNow, answers: Answers{}}
+	f.shared = testCase{file: file.Path, layer: f.layer, now: DefaultNow, answers: Answers{}}
 	f.base, _ = f.value.Get("request")
 	f.base = longAction(f.base)
 	if v, ok := f.value.Get("policy"); ok {
@@ -106,12 +106,17 @@ func (f *caseFile) checkPolicy() {
 		f.fault("/policy", "%v", err)
 	case layer == pdp.LayerTenant && f.layer == pdp.LayerTenant && tenant != f.tenant:
 		f.fault("/policy", "cases of tenant %s cannot be about a policy of another tenant", f.tenant)
-	case (layer == pdp.LayerSelf) != f.shared.self:
+	case layer == pdp.LayerTenant && f.layer == pdp.LayerPlatform:
+		f.fault("/policy", "cases of the platform are answered without any tenant's policies; cases of %s belong into its folder", f.shared.policy)
+	case (layer == pdp.LayerSelf) != f.self():
 		f.fault("/policy", "self policies are asked by cases under self/, and by no others")
 	case !known:
 		f.fault("/policy", "there is no policy %s in this release", f.shared.policy)
 	}
 }
+
+// self reports whether the cases are asked of the self policies.
+func (f *caseFile) self() bool { return f.layer == pdp.LayerSelf }
 
 func (f *caseFile) testCase(v authz.Value, at string) testCase {
 	c := f.shared
@@ -123,7 +128,7 @@ func (f *caseFile) testCase(v authz.Value, at string) testCase {
 	c.name = f.text(name, join(at, "name"))
 	f.circumstances(v, at, &c)
 	c.request = f.request(v, at)
-	if c.self {
+	if f.self() {
 		c.request = c.answers.supply(c.request)
 	}
 	expect, ok := v.Get("expect")
@@ -147,7 +152,7 @@ func (f *caseFile) circumstances(v authz.Value, at string, c *testCase) {
 	}
 	if attributes, ok := v.Get("attributes"); ok {
 		check := sourced(f.release.Attributes())
-		if c.self {
+		if f.self() {
 			check = supplied
 		}
 		c.answers = maps.Clone(c.answers)

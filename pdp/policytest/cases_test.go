@@ -43,6 +43,7 @@ func TestWrongCaseFilesAreFaultsWithTheirLine(t *testing.T) {
 		{"a policy that is not there", "", "policy: platform/size\n" + request + "cases: [{name: a, expect: {reasons: []}}]\n", "platform/x_cases.yaml:1: /policy: there is no policy platform/size"},
 		{"a policy nowhere", "", "policy: sizes\n" + request + "cases: [{name: a, expect: {reasons: []}}]\n", `platform/x_cases.yaml:1: /policy: "sizes"`},
 		{"a self policy from outside", "", "policy: self/rights\n" + request + "cases: [{name: a, expect: {reasons: []}}]\n", "platform/x_cases.yaml:1: /policy: self policies are asked by cases under self/"},
+		{"a tenant's policy from the platform", "", "policy: tenants/acme/zones\n" + request + "cases: [{name: a, expect: {reasons: []}}]\n", "platform/x_cases.yaml:1: /policy: cases of the platform are answered without any tenant's policies"},
 		{"a platform policy from self", "self/x_cases.yaml", "policy: platform/sizes\n" + request + "cases: [{name: a, expect: {reasons: []}}]\n", "self/x_cases.yaml:1: /policy: self policies are asked by cases under self/"},
 		{"a silent source in self", "self/x_cases.yaml", request + "attributes: {subject.roles: null}\ncases: [{name: a, expect: {reasons: []}}]\n", "self/x_cases.yaml:6: /attributes/subject.roles: the server supplies"},
 	} {

@@ -61,6 +61,20 @@ func TestACaseHoldsOrTellsWhatCame(t *testing.T) {
 	}
 }
 
+// Or no tenant could publish what the platform's cases do not foresee.
+func TestATenantsPolicyChangesNoCaseOfThePlatform(t *testing.T) {
+	closed := "id: closed\nname: Closed\nrules:\n  - {id: all, condition: 'true', effect: DENY, message: {en: No., zh: 不。}}\n"
+	acme := strings.Replace(request, "globex", "acme", 1) + "attributes: {subject.roles: [engineer]}\n"
+	with := release.with(files{
+		"tenants/acme/closed.policy.yaml": closed,
+		"platform/x_cases.yaml":           acme + "cases: [{name: a, expect: {effect: ALLOW, reasons: [platform/sizes/engineer, platform/hours/in_the_morning]}}]\n",
+		"tenants/acme/x_cases.yaml":       "policy: tenants/acme/closed\n" + acme + "cases: [{name: a, expect: {effect: DENY, reasons: [all]}}]\n",
+	})
+	if r := run(t, with, Options{NoCoverage: true}); !r.OK() || r.Passed != 2 {
+		t.Errorf("got %q, %d passed", told(r), r.Passed)
+	}
+}
+
 func TestAFailureHasItsPlaceAndAllReasons(t *testing.T) {
 	text := one("    merge: {resource: {properties: {cpu: 16}}}\n    expect: {effect: ALLOW}\n")
 	r := run(t, release.with(files{"platform/x_cases.yaml": text}), Options{NoCoverage: true})

@@ -60,7 +60,12 @@ func (s *Store) Decisions(ctx context.Context, after string, limit int) ([]authz
 	if err := pap.CheckText(after); err != nil {
 		return nil, err
 	}
-	list, err := collect(ctx, s.pool, scanAudit, limit, "SELECT "+auditColumns+" FROM decisions WHERE id > $1 ORDER BY id LIMIT $2", after)
+	handle, end, err := s.begin(ctx, snapshot)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	list, err := collect(ctx, handle, scanAudit, limit, "SELECT "+auditColumns+" FROM decisions WHERE id > $1 ORDER BY id LIMIT $2", after)
 	if err != nil {
 		return nil, fmt.Errorf("list decision records: %w", err)
 	}
@@ -97,7 +102,12 @@ func (s *Store) QueryAudit(ctx context.Context, filter pap.AuditFilter, limit in
 	// Each table finds its own newest by index before the two are merged.
 	part := "(SELECT " + auditColumns + " FROM %s WHERE true" + where.orderBy("id DESC") + ")"
 	merged := query{fmt.Sprintf("SELECT * FROM ("+part+" UNION ALL "+part+") AS merged", "audit", "decisions"), where.args}
-	list, err := collect(ctx, s.pool, scanAudit, limit, merged.orderBy("id DESC"), merged.args...)
+	handle, end, err := s.begin(ctx, snapshot)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	list, err := collect(ctx, handle, scanAudit, limit, merged.orderBy("id DESC"), merged.args...)
 	if err != nil {
 		return nil, fmt.Errorf("query audit records: %w", err)
 	}

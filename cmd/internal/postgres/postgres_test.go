@@ -129,6 +129,35 @@ func TestNotificationOfAnotherSchemaWakesNobody(t *testing.T) {
 	woken(t, hint)
 }
 
+func TestReadsAndWritesOutliveConnectionsThatWereCutWhileIdle(t *testing.T) {
+	location := named(t)
+	store := open(t, location)
+	for name, use := range map[string]func() error{
+		"view": func() error {
+			return store.View(t.Context(), func(tx pap.Tx) error { _, err := tx.Head(); return err })
+		},
+		"update":         func() error { return store.Update(t.Context(), put("g")) },
+		"query audit":    func() error { _, err := store.QueryAudit(t.Context(), pap.AuditFilter{}, 1); return err },
+		"read decisions": func() error { _, err := store.Decisions(t.Context(), "", 1); return err },
+	} {
+		var busy sync.WaitGroup
+		for range 4 {
+			busy.Go(func() { // so that several connections are idle
+				if err := use(); err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+			})
+		}
+		busy.Wait()
+		if n := kill(t, location, "%"); n == 0 {
+			t.Fatalf("%s: no connection was cut", name)
+		}
+		if err := use(); err != nil {
+			t.Errorf("%s, after the connections were cut: %v", name, err)
+		}
+	}
+}
+
 func TestUpdateBeginsAnewWhenItsConnectionIsCutBeforeTheCommit(t *testing.T) {
 	location := named(t)
 	store := open(t, location)

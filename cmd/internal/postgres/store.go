@@ -168,9 +168,20 @@ func retryable(err error) bool {
 	return pgconn.SafeToRetry(err)
 }
 
+// broken reports whether a connection that was made before failed, rather than
+// that the database refused what was asked or cannot be reached.
+func broken(err error) bool {
+	var refused *pgconn.PgError
+	var unreached *pgconn.ConnectError
+	if errors.As(err, &refused) {
+		return retryable(err)
+	}
+	return !errors.As(err, &unreached)
+}
+
 // View implements [pap.Store].
 func (s *Store) View(ctx context.Context, fn func(pap.Tx) error) error {
-	handle, end, err := s.begin(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
+	handle, end, err := s.begin(ctx, snapshot)
 	if err != nil {
 		return err
 	}
@@ -178,10 +189,19 @@ func (s *Store) View(ctx context.Context, fn func(pap.Tx) error) error {
 	return fn(&transaction{ctx: ctx, sql: handle})
 }
 
+// snapshot is how a transaction reads.
+var snapshot = pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+
 // begin starts a transaction; end undoes it unless it was committed, also
-// when ctx has ended.
+// when ctx has ended. Where a connection turns out to be broken, the idle ones
+// of its age are given up and a new one is made: nothing was asked of it yet.
 func (s *Store) begin(ctx context.Context, options pgx.TxOptions) (handle pgx.Tx, end func(), err error) {
 	handle, err = s.pool.BeginTx(ctx, options)
+	if err != nil && broken(err) && ctx.Err() == nil {
+		s.log.WarnContext(ctx, "a connection to the database broke; making a new one", "error", err)
+		s.pool.Reset()
+		handle, err = s.pool.BeginTx(ctx, options)
+	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("begin transaction: %w", err)
 	}

@@ -189,7 +189,7 @@ func (f *Feed) apply(ctx context.Context, u update) error {
 	if err := f.config.Directory.Apply(u.records); err != nil {
 		return err
 	}
-	change, err := f.dynamicChange(u.records)
+	change, err := DynamicChange(u.records, f.config.CompileRestriction)
 	if err != nil {
 		return err
 	}
@@ -222,7 +222,9 @@ func (f *Feed) number() uint64 {
 	return f.release.Number
 }
 
-func (f *Feed) dynamicChange(records []pap.Record) (pdp.DynamicChange, error) {
+// DynamicChange reads grants and restrictions out of log records; other kinds
+// are left to their readers.
+func DynamicChange(records []pap.Record, compile func(*authz.Restriction) pdp.Program) (pdp.DynamicChange, error) {
 	var change pdp.DynamicChange
 	for _, r := range records {
 		switch r.Kind {
@@ -237,9 +239,7 @@ func (f *Feed) dynamicChange(records []pap.Record) (pdp.DynamicChange, error) {
 			if err := json.Unmarshal(r.Body, &restriction); err != nil {
 				return change, fmt.Errorf("log position %d: restriction %s: %w", r.Position, r.Key, err)
 			}
-			change.Restrictions = append(change.Restrictions, pdp.CompiledRestriction{
-				Restriction: &restriction, Program: f.config.CompileRestriction(&restriction),
-			})
+			change.Restrictions = append(change.Restrictions, pdp.CompiledRestriction{Restriction: &restriction, Program: compile(&restriction)})
 		}
 	}
 	return change, nil

@@ -5,7 +5,6 @@ package preview
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -103,7 +102,7 @@ func (p *Preview) At(ctx context.Context, r authz.Revision) (*pdp.Snapshot, erro
 	if err := directory.Apply(records); err != nil {
 		return nil, err
 	}
-	change, err := p.dynamic(records)
+	change, err := feed.DynamicChange(records, p.config.CompileRestriction)
 	if err != nil {
 		return nil, err
 	}
@@ -146,27 +145,4 @@ func newestAt(tx pap.Tx, position uint64) ([]pap.Record, error) {
 		}
 	}
 	return records, nil
-}
-
-func (p *Preview) dynamic(records []pap.Record) (pdp.DynamicChange, error) {
-	var change pdp.DynamicChange
-	for _, r := range records {
-		switch r.Kind {
-		case pap.KindGrant:
-			var g authz.Grant
-			if err := json.Unmarshal(r.Body, &g); err != nil {
-				return change, fmt.Errorf("log position %d: grant %s: %w", r.Position, r.Key, err)
-			}
-			change.Grants = append(change.Grants, &g)
-		case pap.KindRestriction:
-			var restriction authz.Restriction
-			if err := json.Unmarshal(r.Body, &restriction); err != nil {
-				return change, fmt.Errorf("log position %d: restriction %s: %w", r.Position, r.Key, err)
-			}
-			change.Restrictions = append(change.Restrictions, pdp.CompiledRestriction{
-				Restriction: &restriction, Program: p.config.CompileRestriction(&restriction),
-			})
-		}
-	}
-	return change, nil
 }

@@ -33,8 +33,8 @@ type server struct {
 // files are texts by path.
 type files map[string]string
 
-// start starts a server on a copy of the shipped policies with files added or
-// replaced, and ends it with the test.
+// start starts a server on a copy of the shipped policies, changed as
+// [policies] says, and ends it with the test.
 func start(t *testing.T, more files) *server {
 	t.Helper()
 	return startOn(t, policies(t, more))
@@ -122,12 +122,13 @@ func (s *server) save(path, text string) {
 	}
 }
 
-// policies makes a folder of the shipped policies, with files added or
-// replaced.
+// policies makes a folder of the shipped policies, with files added, replaced,
+// or where they are empty, left out.
 func policies(t *testing.T, more files) string {
 	t.Helper()
 	all := shipped(t, ".")
 	maps.Copy(all, more)
+	maps.DeleteFunc(all, func(_, text string) bool { return text == "" })
 	return folder(t, all)
 }
 

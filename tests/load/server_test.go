@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,8 +23,11 @@ import (
 
 // place is where a server keeps its state. Two places may name one database.
 type place struct {
-	data     string // folder
-	database string // file that holds a PostgreSQL URL; none is SQLite in data
+	data string // folder
+	// Of PostgreSQL, else the state is in SQLite in data:
+	url  string
+	file string // that holds the URL
+	name string // of the schema, and of the connections
 }
 
 func onSQLite(t *testing.T) place { return place{data: t.TempDir()} }
@@ -31,18 +35,29 @@ func onSQLite(t *testing.T) place { return place{data: t.TempDir()} }
 // onPostgres makes a place on a schema of its own, which goes with the test.
 func onPostgres(t *testing.T) place {
 	t.Helper()
-	p := place{data: t.TempDir(), database: filepath.Join(t.TempDir(), "database")}
-	write(t, p.database, storetest.PostgresSchema(t))
+	location, err := url.Parse(storetest.PostgresSchema(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	query := location.Query()
+	name := query.Get("search_path")
+	query.Set("application_name", name)
+	location.RawQuery = query.Encode()
+	p := place{t.TempDir(), location.String(), filepath.Join(t.TempDir(), "url"), name}
+	write(t, p.file, p.url)
 	return p
 }
 
 // another is a place for one more node on the same PostgreSQL.
-func (p place) another(t *testing.T) place { return place{t.TempDir(), p.database} }
+func (p place) another(t *testing.T) place {
+	p.data = t.TempDir()
+	return p
+}
 
 func (p place) flags() []string {
 	flags := []string{"--data", p.data}
-	if p.database != "" {
-		flags = append(flags, "--database-url-file", p.database)
+	if p.file != "" {
+		flags = append(flags, "--database-url-file", p.file)
 	}
 	return flags
 }

@@ -26,10 +26,10 @@ type release struct {
 func newRelease() *cobra.Command {
 	cmd := group(&cobra.Command{
 		Use:     "release",
-		Short:   "List, compare and restore releases of a server",
+		Short:   "List, publish, compare and restore releases of a server",
 		Example: "  xiezhi release list\n  xiezhi release diff 41 42\n  xiezhi release restore 41",
 	})
-	cmd.AddCommand(newReleaseList(), newReleaseDiff(), newReleaseRestore())
+	cmd.AddCommand(newReleaseList(), newReleasePublish(), newReleaseDiff(), newReleaseRestore())
 	return cmd
 }
 

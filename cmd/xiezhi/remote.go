@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/xiezhi-project/xiezhi/pdp"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
 
@@ -104,13 +106,29 @@ func loopback(host string) bool {
 const maxAnswer = 16 << 20
 
 // call sends a body, nil for none, and returns the answer's. An answer that is
-// no success is an error with what the server says.
+// no success is a [*statusError].
 func (r *remote) call(ctx context.Context, method, path string, body []byte) ([]byte, error) {
+	return r.callWith(ctx, method, path, nil, body)
+}
+
+// statusError is an answer that is no success.
+type statusError struct {
+	where  string // method and address
+	status string
+	code   int
+	body   []byte
+}
+
+func (e *statusError) Error() string { return e.where + ": " + e.status + problemOf(e.body) }
+
+// callWith is call with headers of its own.
+func (r *remote) callWith(ctx context.Context, method, path string, header http.Header, body []byte) ([]byte, error) {
 	target := r.base.JoinPath(path).String()
 	req, err := http.NewRequestWithContext(ctx, method, target, bytes.NewReader(body))
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", method, target, err)
 	}
+	maps.Copy(req.Header, header)
 	req.Header.Set("Authorization", "Bearer "+r.token)
 	req.Header.Set("Accept", "application/json")
 	if body != nil {
@@ -128,7 +146,7 @@ func (r *remote) call(ctx context.Context, method, path string, body []byte) ([]
 	case len(answer) > maxAnswer:
 		return nil, fmt.Errorf("%s %s: the answer is longer than %d bytes", method, target, maxAnswer)
 	case resp.StatusCode < 200 || resp.StatusCode > 299:
-		return nil, fmt.Errorf("%s %s: %s%s", method, target, resp.Status, problemOf(answer))
+		return nil, &statusError{where: method + " " + target, status: resp.Status, code: resp.StatusCode, body: answer}
 	}
 	return answer, nil
 }
@@ -136,8 +154,9 @@ func (r *remote) call(ctx context.Context, method, path string, body []byte) ([]
 // problemOf is what an RFC 9457 problem document adds to a status.
 func problemOf(answer []byte) string {
 	var problem struct {
-		Title  string `json:"title"`
-		Detail string `json:"detail"`
+		Title  string     `json:"title"`
+		Detail string     `json:"detail"`
+		Faults pdp.Faults `json:"faults"`
 	}
 	if json.Unmarshal(answer, &problem) != nil {
 		return ""
@@ -147,6 +166,9 @@ func problemOf(answer []byte) string {
 		if part != "" {
 			text += ": " + part
 		}
+	}
+	if len(problem.Faults) > 0 {
+		text += "\n" + problem.Faults.Error()
 	}
 	return text
 }

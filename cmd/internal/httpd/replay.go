@@ -40,7 +40,9 @@ func (c *call) replayed(handle func(*call) error) error {
 	if key == "" {
 		return handle(c)
 	}
-	replay := pap.Replay{Caller: c.caller.Tenant + "/" + c.caller.Name(), Key: key, BodyDigest: c.digest()}
+	// By token: another of the same caller's may hold fewer rights, and gets no
+	// answer that it could not have asked for.
+	replay := pap.Replay{Caller: c.caller.Tenant + "/" + c.caller.Name() + " " + c.caller.TokenID, Key: key, BodyDigest: c.digest()}
 	if _, busy := c.inFlight.LoadOrStore(replay.Caller+"\x00"+key, true); busy {
 		return errReplayInFlight
 	}

@@ -83,8 +83,9 @@ const (
 	readTimeout     = 30 * time.Second // of a whole request
 	writeTimeout    = 30 * time.Second
 	idleTimeout     = 2 * time.Minute
-	callTimeout     = 2 * time.Minute // of any call; a publication compiles and runs test cases
-	shutdownTimeout = 15 * time.Second
+	callTimeout     = 2 * time.Minute  // of any call; a publication compiles and runs test cases
+	lastMoment      = time.Second      // for a call that has begun to come when the server stops
+	shutdownTimeout = 15 * time.Second // for the answers to all that came
 )
 
 // Server answers HTTP. Create it with [New].
@@ -159,10 +160,11 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	if s.tls == nil && !s.config.Insecure && !isLoopback(ln.Addr()) {
 		return errors.Join(fmt.Errorf("serve %s: %w", ln.Addr(), ErrPlainText), ln.Close())
 	}
+	known := newListener(ln)
+	ln = known
 	if s.tls != nil {
 		ln = tls.NewListener(ln, s.tls)
 	}
-	ln = &onceListener{Listener: ln}
 	served := make(chan error, 1)
 	go func() { served <- s.app.Listener(ln) }()
 	select {
@@ -170,31 +172,20 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		return fmt.Errorf("serve %s: %w", ln.Addr(), err)
 	case <-ctx.Done():
 	}
-	return s.shutdown(ln, served)
+	return s.shutdown(known, served)
 }
 
-func (s *Server) shutdown(ln net.Listener, served <-chan error) error {
+func (s *Server) shutdown(ln *listener, served <-chan error) error {
 	closeErr := ln.Close() // ends a Serve that is only starting, too
 	<-served
+	ln.hurry(time.Now().Add(lastMoment))
 	ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
 	defer cancel()
 	if err := errors.Join(closeErr, s.app.ShutdownWithContext(ctx)); err != nil {
+		ln.drop()
 		return fmt.Errorf("stop serving %s: %w", ln.Addr(), err)
 	}
 	return nil
-}
-
-// onceListener closes once: fasthttp stops shutting down at an error of a
-// second Close, before it has waited for calls under way.
-type onceListener struct {
-	net.Listener
-	once sync.Once
-	err  error
-}
-
-func (l *onceListener) Close() error {
-	l.once.Do(func() { l.err = l.Listener.Close() })
-	return l.err
 }
 
 func isLoopback(addr net.Addr) bool {

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -190,5 +191,50 @@ func checkOnce(t *testing.T, c caller, all map[string]answered) {
 		if a.strict && !found[id] {
 			t.Errorf("%s was in the audit, and is not any more", id)
 		}
+	}
+}
+
+// TestKilledServerHoldsWholeReleases kills a server while it publishes: a
+// release is there whole or not at all, and one that was answered is there.
+func TestKilledServerHoldsWholeReleases(t *testing.T) {
+	for name, place := range map[string]func(*testing.T) place{"SQLite": onSQLite, "PostgreSQL": onPostgres} {
+		t.Run(name, func(t *testing.T) {
+			numbers := random(t)
+			at := place(t)
+			token := at.bootstrap(t, policies(t, marked(1)))
+			s := start(t, at)
+			pep := enrol(t, s.as(token))
+			last := 1 // the release that is there for sure
+			for range sized(3, 30) {
+				admin, ended := s.as(token), make(chan struct{})
+				go func() {
+					defer close(ended)
+					for {
+						if _, err := tryPublish(t.Context(), admin, marked(last+1), last+1); err != nil {
+							return
+						}
+						last++
+					}
+				}()
+				moment := time.NewTimer(time.Duration(numbers.IntN(200)) * time.Millisecond)
+				<-moment.C
+				s.kill(t)
+				<-ended
+				s = start(t, at)
+				d := s.as(pep).decide(t, request("marker.read", 1))
+				if err := checkMarks(d); err != nil {
+					t.Error(err)
+				}
+				switch newest := read[struct{ Items []struct{ Number int } }](t, s.as(token).must(t, http.StatusOK, call{path: "/api/v1/releases?limit=1"})).Items[0].Number; {
+				case !strings.HasPrefix(d.Revision, fmt.Sprintf("r%d.", newest)):
+					t.Errorf("release %d is the newest, and %s answers", newest, d.Revision)
+				case newest != last && newest != last+1:
+					t.Errorf("release %d is the newest, and %d was published", newest, last)
+				default:
+					last = newest
+				}
+			}
+			t.Logf("%d releases", last)
+		})
 	}
 }

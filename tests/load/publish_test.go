@@ -3,6 +3,7 @@
 package load
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -207,17 +208,42 @@ func TestAnswersComeWholeFromOneReleaseWhileOthersArePublished(t *testing.T) {
 // with that number; it returns the revision.
 func publish(t *testing.T, admin caller, files map[string]string, number int) string {
 	t.Helper()
+	revision, err := tryPublish(t.Context(), admin, files, number)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return revision
+}
+
+func tryPublish(ctx context.Context, admin caller, files map[string]string, number int) (revision string, err error) {
+	want := func(status int, what call) (answer, error) {
+		a, err := admin.try(ctx, what)
+		if err == nil && a.status != status {
+			err = fmt.Errorf("%s %s: %d, want %d: %s", what.method, what.path, a.status, status, a.body)
+		}
+		return a, err
+	}
 	for path, text := range files {
 		place := "/api/v1/policies/" + (&url.URL{Path: path}).EscapedPath()
-		precondition := map[string]string{"If-None-Match": "*"}
-		if a := admin.do(t, call{path: place}); a.status == http.StatusOK {
-			precondition = map[string]string{"If-Match": a.header.Get("ETag")}
+		was, err := admin.try(ctx, call{path: place})
+		if err != nil {
+			return "", err
 		}
-		admin.must(t, http.StatusOK, call{method: http.MethodPut, path: place, body: object{"content": text}, header: precondition})
+		precondition := map[string]string{"If-None-Match": "*"}
+		if was.status == http.StatusOK {
+			precondition = map[string]string{"If-Match": was.header.Get("ETag")}
+		}
+		if _, err := want(http.StatusOK, call{method: http.MethodPut, path: place, body: object{"content": text}, header: precondition}); err != nil {
+			return "", err
+		}
 	}
-	a := admin.must(t, http.StatusCreated, call{path: "/api/v1/releases", body: object{"drafts": slices.Sorted(maps.Keys(files))}})
-	if got := read[struct{ Number int }](t, a).Number; got != number {
-		t.Fatalf("published release %d, want %d", got, number)
+	a, err := want(http.StatusCreated, call{path: "/api/v1/releases", body: object{"drafts": slices.Sorted(maps.Keys(files))}})
+	if err != nil {
+		return "", err
 	}
-	return a.revision()
+	var made struct{ Number int }
+	if err := json.Unmarshal(a.body, &made); err != nil || made.Number != number {
+		return "", fmt.Errorf("published release %d, want %d (%v)", made.Number, number, err)
+	}
+	return a.revision(), nil
 }

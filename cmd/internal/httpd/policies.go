@@ -12,6 +12,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"github.com/xiezhi-project/xiezhi/pap"
+	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
 
 func policyRoutes() []Route {
@@ -101,13 +102,17 @@ func (c *call) listPolicies() error {
 
 func (c *call) createPolicy() error {
 	body, err := decode[struct {
-		Path    string `json:"path"`
-		Content string `json:"content"`
+		Path    string  `json:"path"`
+		Content *string `json:"content"`
 	}](c)
 	if err != nil {
 		return err
 	}
-	doc, err := c.config.PAP.PutDocument(c.ctx, c.actor(), body.Path, []byte(body.Content), 0)
+	content, err := contentOf(body.Content)
+	if err != nil {
+		return err
+	}
+	doc, err := c.config.PAP.PutDocument(c.ctx, c.actor(), body.Path, content, 0)
 	if err != nil {
 		return err
 	}
@@ -137,16 +142,28 @@ func (c *call) writePolicy() error {
 		return err
 	}
 	body, err := decode[struct {
-		Content string `json:"content"`
+		Content *string `json:"content"`
 	}](c)
 	if err != nil {
 		return err
 	}
-	doc, err := c.config.PAP.PutDocument(c.ctx, c.actor(), path, []byte(body.Content), version)
+	content, err := contentOf(body.Content)
+	if err != nil {
+		return err
+	}
+	doc, err := c.config.PAP.PutDocument(c.ctx, c.actor(), path, content, version)
 	if err != nil {
 		return c.precondition(err)
 	}
 	return c.answerPolicy(http.StatusOK, doc)
+}
+
+// contentOf tells an empty document from one that was left out.
+func contentOf(text *string) ([]byte, error) {
+	if text == nil {
+		return nil, &authz.FieldError{Path: "/content", Detail: "required: the text of the document"}
+	}
+	return []byte(*text), nil
 }
 
 func (c *call) deletePolicy() error {

@@ -105,6 +105,14 @@ func send(t *testing.T, c caller, clients, enough int, numbers *rand.Rand, end f
 	return crowd.got
 }
 
+func ids(got map[string]answered) map[string]bool {
+	all := map[string]bool{}
+	for id := range got {
+		all[id] = true
+	}
+	return all
+}
+
 // TestKilledServerKeepsEveryAnswerOfAStrictPolicy kills a server again and
 // again, at a random moment under load.
 func TestKilledServerKeepsEveryAnswerOfAStrictPolicy(t *testing.T) {
@@ -236,5 +244,26 @@ func TestKilledServerHoldsWholeReleases(t *testing.T) {
 			}
 			t.Logf("%d releases", last)
 		})
+	}
+}
+
+// checkExactly: the audit holds these decisions and no others.
+func checkExactly(t *testing.T, c caller, answers ...map[string]bool) {
+	t.Helper()
+	found := map[string]bool{}
+	for _, r := range c.audit(t, url.Values{"kind": {"decision"}}) {
+		found[r.ID] = true
+	}
+	expected := 0
+	for _, ids := range answers {
+		expected += len(ids)
+		for id := range ids {
+			if !found[id] {
+				t.Errorf("%s was answered and is not in the audit", id)
+			}
+		}
+	}
+	if len(found) != expected {
+		t.Errorf("the audit holds %d decisions, %d were answered", len(found), expected)
 	}
 }

@@ -181,24 +181,3 @@ func TestWritesThatFailMidwayLoseOnlyWhatIsCounted(t *testing.T) {
 	}
 	t.Logf("%d answers, %v", len(n.kept), counted)
 }
-
-// checkExactly: the audit holds these decisions and no others.
-func checkExactly(t *testing.T, c caller, answers ...map[string]bool) {
-	t.Helper()
-	found := map[string]bool{}
-	for _, r := range c.audit(t, url.Values{"kind": {"decision"}}) {
-		found[r.ID] = true
-	}
-	expected := 0
-	for _, ids := range answers {
-		expected += len(ids)
-		for id := range ids {
-			if !found[id] {
-				t.Errorf("%s was answered and is not in the audit", id)
-			}
-		}
-	}
-	if len(found) != expected {
-		t.Errorf("the audit holds %d decisions, %d were answered", len(found), expected)
-	}
-}

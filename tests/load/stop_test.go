@@ -27,11 +27,7 @@ func TestStoppedServerLeavesNoAnswerBehind(t *testing.T) {
 			var all []map[string]bool
 			for range sized(2, 20) {
 				got := send(t, s.as(pep), 16, 1+numbers.IntN(3000), numbers, func() { s.stop(t) })
-				ids := map[string]bool{}
-				for id := range got {
-					ids[id] = true
-				}
-				all = append(all, ids)
+				all = append(all, ids(got))
 				if left, err := filepath.Glob(filepath.Join(at.data, "spool", "*")); err != nil || len(left) != 1 {
 					t.Errorf("in the spool are %v, want only its lock (%v)", left, err)
 				}

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 
 	"github.com/xiezhi-project/xiezhi/pdp"
@@ -263,15 +262,11 @@ func (c *call) authzenConfiguration() error {
 	}{base, base + "/access/v1/evaluation", base + "/access/v1/evaluations"})
 }
 
-// baseURL is how the caller reaches this server. A Host header that no URL
-// could hold is refused.
+// baseURL is how the caller reaches this server.
 func (c *call) baseURL() (string, error) {
-	host := string(c.fiber.Request().Host())
-	ok := host != "" && !slices.ContainsFunc([]byte(host), func(b byte) bool {
-		return !(b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b >= '0' && b <= '9' || strings.IndexByte(".-:[]", b) >= 0)
-	})
-	if !ok && c.config.PublicURL == "" {
-		return "", &parameterError{Name: "Host", Detail: "want a host name or address, and a port"}
+	host := string(c.fiber.Request().Header.Host())
+	if host == "" && c.config.PublicURL == "" {
+		return "", errHost
 	}
 	return c.publicURL(host), nil
 }

@@ -46,6 +46,9 @@ func (c *call) run() (err error) {
 	ctx, cancel := context.WithTimeout(c.base, callTimeout)
 	defer cancel()
 	c.ctx = ctx
+	if !validHost(c.fiber.Request().Header.Host()) {
+		return errHost
+	}
 	if err := c.checkQuery(); err != nil {
 		return err
 	}
@@ -84,7 +87,9 @@ func (c *call) may(ctx context.Context, right, tenant string) error {
 
 // actor is the caller as pap knows it.
 func (c *call) actor() pap.Actor {
-	return pap.Actor{Name: c.caller.Name(), Tenant: c.caller.Tenant, May: c.may}
+	actor := c.config.Guard.Actor(c.caller)
+	actor.May = c.may // notes what was asked
+	return actor
 }
 
 // tenant is the tenant of a call that may name one: a tenant's credential is
@@ -139,6 +144,21 @@ func (c *call) checkQuery() error {
 		seen[name] = true
 	})
 	return wrong
+}
+
+var errHost = &parameterError{Name: "Host", Detail: "want a host name or address, and a port"}
+
+// validHost refuses what could not stand in a URL. fasthttp parses the Host
+// and the path as one text, so that a Host with a slash would also choose the
+// route.
+func validHost(host []byte) bool {
+	for _, b := range host {
+		letter := b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b >= '0' && b <= '9'
+		if !letter && strings.IndexByte(".-_:[]", b) < 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // queryDuration reads a duration such as "2s", between 0 and the longest.

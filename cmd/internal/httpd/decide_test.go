@@ -176,6 +176,15 @@ func TestDecideHoldsTheCallerToTenantAndSubject(t *testing.T) {
 	}
 }
 
+// The platform's user:root is somebody else than a tenant's user:root.
+func TestANamesakeOfThePlatformIsSomebodyElse(t *testing.T) {
+	r := newRig(t, testPolicies())
+	body := `{"tenant":"acme","subject":{"type":"user","id":"root"},"action":"ecs.create","resource":{"type":"t","id":"i","properties":{"cpu":1}}}`
+	if g := r.do(ask{as: "admin", path: "/api/v1/decide", body: body}); g.status != 403 || g.at("/right") != "decide.on_behalf" {
+		t.Errorf("%d %s", g.status, g.text)
+	}
+}
+
 func TestACredentialThatIsOverIsRefused(t *testing.T) {
 	r := newRig(t, testPolicies())
 	ctx, actor := context.Background(), admin.LocalActor()

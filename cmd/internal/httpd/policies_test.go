@@ -6,6 +6,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/xiezhi-project/xiezhi/pap"
+	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
 
 const (
@@ -101,6 +104,8 @@ func TestAWriteSaysWhichVersionItReplaces(t *testing.T) {
 		{"another version", map[string]string{"If-Match": `"2"`}, 412},
 		{"a weak tag", map[string]string{"If-Match": `W/"1"`}, 400},
 		{"no tag", map[string]string{"If-Match": "1"}, 400},
+		{"half a tag", map[string]string{"If-Match": `"1`}, 400},
+		{"the other half", map[string]string{"If-Match": `1"`}, 400},
 		{"any version", map[string]string{"If-Match": "*"}, 400},
 		{"both", map[string]string{"If-Match": `"1"`, "If-None-Match": "*"}, 400},
 		{"a tag to be new", map[string]string{"If-None-Match": `"1"`}, 400},
@@ -135,6 +140,13 @@ func TestAFaultyCandidateChangesNothingAndNamesItsFaults(t *testing.T) {
 	}
 	if after := r.head(); after.Release != before.Release {
 		t.Errorf("%s became %s", before, after)
+	}
+}
+
+func TestAPublicationThatLostTheRaceIsAConflict(t *testing.T) {
+	err := (&call{}).published(pap.Release{}, authz.Revision{}, fmt.Errorf("release 7 was published meanwhile: %w", pap.ErrVersion))
+	if p, _ := problemOf(err); p.Status != http.StatusConflict || p.Code != "release_raced" {
+		t.Errorf("%+v", p)
 	}
 }
 

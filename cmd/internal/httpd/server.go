@@ -26,6 +26,8 @@ type Guard interface {
 	// Allow returns nil where the caller has the right in the tenant
 	// ([pap.Platform] for the platform).
 	Allow(ctx context.Context, c access.Caller, right, tenant string) error
+	// Actor is the caller as pap knows it.
+	Actor(c access.Caller) pap.Actor
 }
 
 // Check is one thing that must be well for this node to be ready.

@@ -5,8 +5,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -39,10 +39,13 @@ type Subject struct {
 // Role is a name that bindings give to subjects and policies ask for. A role
 // without tenant is shared by all.
 type Role struct {
-	Tenant    string    `json:"tenant"`
-	Name      string    `json:"name"`
-	Title     string    `json:"title,omitempty"`
-	TitleZH   string    `json:"title_zh,omitempty"`
+	Tenant  string `json:"tenant"`
+	Name    string `json:"name"`
+	Title   string `json:"title,omitempty"`
+	TitleZH string `json:"title_zh,omitempty"`
+	// Reserved says that only the platform gives this role, in any tenant: it
+	// is a duty of the platform's. Only a shared role is reserved.
+	Reserved  bool      `json:"reserved,omitempty"`
 	Disabled  bool      `json:"disabled"`
 	CreatedBy string    `json:"created_by"`
 	CreatedAt time.Time `json:"created_at"`
@@ -55,6 +58,7 @@ type Binding struct {
 	Tenant    string    `json:"tenant"`
 	Subject   string    `json:"subject"` // "user:li.wei"
 	Role      string    `json:"role"`
+	Reserved  bool      `json:"reserved,omitempty"` // made by one who may give reserved roles
 	Disabled  bool      `json:"disabled"`
 	CreatedBy string    `json:"created_by"`
 	CreatedAt time.Time `json:"created_at"`
@@ -164,6 +168,9 @@ func (s *Service) CreateRole(ctx context.Context, actor Actor, r Role) (Role, au
 	if !roleName.MatchString(r.Name) {
 		return Role{}, authz.Revision{}, field("/name", "%q: want lower-case letters, digits and _.- beginning with a letter", r.Name)
 	}
+	if r.Reserved && r.Tenant != "" {
+		return Role{}, authz.Revision{}, field("/reserved", "only a role that all tenants share can be reserved")
+	}
 	r.Disabled, r.CreatedBy, r.CreatedAt = false, actor.Name, s.Now().UTC()
 	revision, err := s.change(ctx, actor, auditEntry{"role.create", r.Tenant, "role:" + r.Name, r}, func(tx Tx) error {
 		if err := tenantExists(tx, r.Tenant); err != nil {
@@ -196,8 +203,9 @@ func (s *Service) Roles(ctx context.Context, actor Actor, tenant, after string, 
 	return list[Role](ctx, s, KindRole, tenant, after, limit)
 }
 
-// CreateBinding gives a role. The subject and the role must exist: the subject
-// in the tenant or on the platform, the role in the tenant or shared.
+// CreateBinding gives a role. The subject must exist in the tenant, the role
+// there or shared. Needs directory.write in the tenant, and on the platform
+// where the role is reserved.
 func (s *Service) CreateBinding(ctx context.Context, actor Actor, b Binding) (Binding, authz.Revision, error) {
 	if err := actor.May(ctx, "directory.write", rightsTenant(b.Tenant)); err != nil {
 		return Binding{}, authz.Revision{}, err
@@ -213,12 +221,17 @@ func (s *Service) CreateBinding(ctx context.Context, actor Actor, b Binding) (Bi
 		if _, err := tx.Record(KindSubject, subjectKey(b.Tenant, b.Subject)); err != nil {
 			return orField(err, "/subject", "no subject %s in tenant %q; create it first", b.Subject, rightsTenant(b.Tenant))
 		}
-		_, err := tx.Record(KindRole, roleKey("", b.Role))
+		role, err := get[Role](tx, KindRole, roleKey("", b.Role))
 		if errors.Is(err, ErrNotFound) {
-			_, err = tx.Record(KindRole, roleKey(b.Tenant, b.Role))
+			role, err = get[Role](tx, KindRole, roleKey(b.Tenant, b.Role))
 		}
 		if err != nil {
 			return orField(err, "/role", "no role %q, neither shared nor in tenant %q; create it first", b.Role, rightsTenant(b.Tenant))
+		}
+		if b.Reserved = role.Reserved; b.Reserved {
+			if err := actor.May(ctx, "directory.write", Platform); err != nil {
+				return fmt.Errorf("role %s is given by the platform only: %w", b.Role, err)
+			}
 		}
 		old, err := get[Binding](tx, KindBinding, b.ID)
 		if err == nil && !old.Disabled {
@@ -332,5 +345,5 @@ func SharedRoles() []Role {
 	} {
 		roles = append(roles, Role{Name: r[0], Title: r[1], TitleZH: r[2]})
 	}
-	return slices.Clip(roles)
+	return append(roles, Role{Name: "landing_zone_operator", Title: "Landing-zone operator", TitleZH: "落地区操作员", Reserved: true})
 }

@@ -98,7 +98,7 @@ func (d *Directory) Roles(tenant, subject string) []string {
 	var roles []string
 	for _, id := range d.bySubject[key] {
 		b := d.bindings[id]
-		if b.Disabled || !d.roleEnabled(tenant, b.Role) {
+		if b.Disabled || !d.roleHolds(tenant, b) {
 			continue
 		}
 		if tenant == "" {
@@ -111,12 +111,15 @@ func (d *Directory) Roles(tenant, subject string) []string {
 	return roles
 }
 
-func (d *Directory) roleEnabled(tenant, name string) bool {
-	role, ok := d.roles[roleKey("", name)]
+// roleHolds reports whether the binding's role exists, is on, and was given by
+// one who may give it: a name that a tenant used before the platform reserved
+// it stays worth nothing.
+func (d *Directory) roleHolds(tenant string, b Binding) bool {
+	role, ok := d.roles[roleKey("", b.Role)]
 	if !ok {
-		role, ok = d.roles[roleKey(tenant, name)]
+		role, ok = d.roles[roleKey(tenant, b.Role)]
 	}
-	return ok && !role.Disabled
+	return ok && !role.Disabled && (b.Reserved || !role.Reserved)
 }
 
 // open reports whether a tenant exists and is not disabled.

@@ -180,10 +180,11 @@ func (c *call) setSubject() error {
 
 func (c *call) createRole() error {
 	body, err := decode[struct {
-		Tenant  string `json:"tenant"`
-		Name    string `json:"name"`
-		Title   string `json:"title"`
-		TitleZH string `json:"title_zh"`
+		Tenant   string `json:"tenant"`
+		Name     string `json:"name"`
+		Title    string `json:"title"`
+		TitleZH  string `json:"title_zh"`
+		Reserved bool   `json:"reserved"`
 	}](c)
 	if err != nil {
 		return err
@@ -191,7 +192,7 @@ func (c *call) createRole() error {
 	if body.Tenant, err = c.tenant(body.Tenant); err != nil {
 		return err
 	}
-	role := pap.Role{Tenant: body.Tenant, Name: body.Name, Title: body.Title, TitleZH: body.TitleZH}
+	role := pap.Role{Tenant: body.Tenant, Name: body.Name, Title: body.Title, TitleZH: body.TitleZH, Reserved: body.Reserved}
 	return write(c, http.StatusCreated, role, c.config.PAP.CreateRole)
 }
 

@@ -1,6 +1,7 @@
 package pap
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -58,6 +59,11 @@ func (s *Service) MintGrant(ctx context.Context, actor Actor, spec GrantSpec) (a
 	}
 	g.Requests = []string{digest}
 	revision, err := s.change(ctx, actor, auditEntry{"grant.mint", g.Tenant, "grant:" + g.ID, g}, func(tx Tx) error {
+		// A release that this node has not met yet could have changed a named
+		// rule, and then has ended the grants there were: not this one.
+		if head, err := tx.Head(); err != nil || head.Release != active.Number() {
+			return cmp.Or(err, fmt.Errorf("release %d was published meanwhile: %w", head.Release, ErrVersion))
+		}
 		if err := s.apart(ctx, tx, actor, spec); err != nil {
 			return err
 		}
@@ -84,7 +90,7 @@ func checkGrantSpec(spec GrantSpec) error {
 
 // apart keeps the hand that grants from the hand that uses: the actor is not
 // the subject, neither acts for the other, both do not act for a third, and the
-// actor could not ask in the subject's name.
+// actor could not ask in the subject's name, with whatever token.
 func (s *Service) apart(ctx context.Context, tx Tx, actor Actor, spec GrantSpec) error {
 	name := SubjectName(spec.Request.Subject.Type, spec.Request.Subject.ID)
 	refuse := func(why string) error {
@@ -104,10 +110,14 @@ func (s *Service) apart(ctx context.Context, tx Tx, actor Actor, spec GrantSpec)
 	if slices.ContainsFunc(theirs, func(n string) bool { return slices.Contains(mine, n) }) {
 		return refuse("which acts for it or has it act")
 	}
-	if actor.May(ctx, "decide.on_behalf", rightsTenant(spec.Tenant)) == nil {
+	switch err := actor.Could(ctx, "decide.on_behalf", rightsTenant(spec.Tenant)); {
+	case err == nil:
 		return refuse("which may ask on its behalf (decide.on_behalf)")
+	case !errors.Is(err, ErrForbidden): // not knowing is no no
+		return err
+	default:
+		return nil
 	}
-	return nil
 }
 
 // actsFor lists a subject, its owner, the owner's owner and so on. Owners may

@@ -33,6 +33,12 @@ type Actor struct {
 	// May returns nil if the actor holds the right in the tenant ([Platform]
 	// for the platform), else an error that wraps ErrForbidden.
 	May func(ctx context.Context, right, tenant string) error
+	// Could is May by any credential the actor may have: a narrow token hides
+	// from May what its owner could do with another.
+	Could func(ctx context.Context, right, tenant string) error
+	// Rights are what the actor's credential is good for; "*" is all that the
+	// actor may. Nobody passes on more than that.
+	Rights []string
 }
 
 // Gate checks a candidate release: it parses, compiles and runs test cases.
@@ -44,6 +50,8 @@ type Gate interface {
 
 // Candidate is a checked release as far as publishing needs to know it.
 type Candidate interface {
+	// Number is the release's, 0 before it is published.
+	Number() uint64
 	// Rule describes a rule by its full name.
 	Rule(name string) (RuleInfo, bool)
 	// RequestDigest is what a grant for the request is bound to.

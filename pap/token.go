@@ -63,17 +63,20 @@ func (t *Token) Usable(now time.Time) error {
 }
 
 // CreateToken makes a token for a subject of the actor's reach and returns its
-// text, which is not stored. Needs token.create in the subject's tenant.
+// text, which is not stored. Needs token.create in the subject's tenant, and a
+// credential that is itself good for the rights.
 func (s *Service) CreateToken(ctx context.Context, actor Actor, t Token) (Token, string, authz.Revision, error) {
 	if err := actor.May(ctx, "token.create", rightsTenant(t.Tenant)); err != nil {
 		return Token{}, "", authz.Revision{}, err
 	}
 	now := s.Now().UTC()
-	switch {
+	switch beyond := slices.IndexFunc(t.Rights, func(right string) bool { return !actor.passesOn(right) }); {
 	case len(t.Rights) == 0:
 		return Token{}, "", authz.Revision{}, field("/rights", `name the rights, such as ["decide"], or ["*"] for all that the subject's roles give`)
 	case slices.Contains(t.Rights, ""):
 		return Token{}, "", authz.Revision{}, field("/rights", "a right is not empty")
+	case beyond >= 0:
+		return Token{}, "", authz.Revision{}, fmt.Errorf("a token cannot make one with more rights than its own, such as %q: %w", t.Rights[beyond], ErrForbidden)
 	case !t.ExpiresAt.After(now):
 		return Token{}, "", authz.Revision{}, field("/expires_at", "must lie in the future")
 	case t.ExpiresAt.Sub(now) > MaxTokenLife:
@@ -101,6 +104,12 @@ func (s *Service) CreateToken(ctx context.Context, actor Actor, t Token) (Token,
 		return Token{}, "", authz.Revision{}, err
 	}
 	return t, text, revision, err
+}
+
+// passesOn reports whether the actor's credential is good for the right itself:
+// else a token that may only make tokens would be good for everything.
+func (a *Actor) passesOn(right string) bool {
+	return slices.Contains(a.Rights, "*") || slices.Contains(a.Rights, right)
 }
 
 // RevokeToken ends a token. Needs token.revoke in its tenant.

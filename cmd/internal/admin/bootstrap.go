@@ -22,7 +22,8 @@ func LocalActor() pap.Actor {
 	if u, err := user.Current(); err == nil {
 		name = u.Username
 	}
-	return pap.Actor{Name: "local:" + name, May: func(context.Context, string, string) error { return nil }}
+	anything := func(context.Context, string, string) error { return nil }
+	return pap.Actor{Name: "local:" + name, May: anything, Could: anything, Rights: []string{"*"}}
 }
 
 // Bootstrapped is what Bootstrap made.

@@ -2,6 +2,7 @@ package httpd
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -122,6 +123,9 @@ func (c *call) mintGrant(body newDynamic) error {
 		spec.Uses = *body.Uses
 	}
 	g, revision, err := c.config.PAP.MintGrant(c.ctx, c.actor(), spec)
+	if errors.Is(err, pap.ErrVersion) {
+		return errRaced
+	}
 	return c.changed(http.StatusCreated, typed{kindGrant, g}, revision, err)
 }
 

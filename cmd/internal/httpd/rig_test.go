@@ -95,6 +95,8 @@ func (g gate) Check(ctx context.Context, content *bundles.Content) (pap.Candidat
 
 type candidate struct{ *pdp.Snapshot }
 
+func (c candidate) Number() uint64 { return c.Release.Number }
+
 func (c candidate) Rule(name string) (pap.RuleInfo, bool) {
 	rule, ok := c.Release.Rule(name)
 	if !ok {

@@ -218,3 +218,51 @@ func TestSelfPolicyUnderWhichNoAdministratorRemainsIsRefusedAndBootstrapMends(t 
 		t.Errorf("release %d is active", got)
 	}
 }
+
+// A rollback must not revive a grant whose rule has changed in between, nor
+// one that was minted by a node which had not met the change yet.
+func TestGrantIsNotMintedByAReleaseThatIsOver(t *testing.T) {
+	dir := t.TempDir()
+	here, _ := openCore(t, dir)
+	behind, _ := openCore(t, dir) // its feed does not run
+	ctx, operator := t.Context(), admin.LocalActor()
+	if _, _, err := here.PAP.CreateTenant(ctx, operator, pap.Tenant{ID: "acme"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := behind.Feed.Sync(ctx); err != nil {
+		t.Fatal(err)
+	}
+	content, err := here.PAP.NewestContent(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const file = "tenants/acme/change_freeze.policy.yaml"
+	before, err := content.File(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed, err := content.Apply([]bundles.Change{{Path: file, Data: append([]byte("# stricter\n"), before...)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := here.PAP.PublishContent(ctx, operator, changed, "", false); err != nil {
+		t.Fatal(err)
+	}
+	minter := operator
+	minter.Could = func(context.Context, string, string) error { return pap.ErrForbidden }
+	spec := pap.GrantSpec{
+		Tenant: "acme", Satisfies: []string{"tenants/acme/change_freeze/frozen"}, Reason: "a test",
+		Validity: authz.Validity{End: time.Now().Add(time.Hour)},
+		Request: authz.Request{Tenant: "acme", Subject: authz.Entity{Type: "user", ID: "li.wei"},
+			Action: authz.Action{Name: "ecs.instance.resize"}, Resource: authz.Entity{Type: "ecs.instance", ID: "i-1"}},
+	}
+	if g, _, err := behind.PAP.MintGrant(ctx, minter, spec); !errors.Is(err, pap.ErrVersion) {
+		t.Fatalf("minted %+v by release %d: %v", g.Satisfies, behind.PDP.Active().Release.Number, err)
+	}
+	if err := behind.Feed.Sync(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := behind.PAP.MintGrant(ctx, minter, spec); err != nil {
+		t.Fatal(err)
+	}
+}

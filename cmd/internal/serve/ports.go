@@ -52,6 +52,8 @@ type candidate struct {
 	snapshot *pdp.Snapshot
 }
 
+func (c candidate) Number() uint64 { return c.snapshot.Release.Number }
+
 func (c candidate) Rule(name string) (pap.RuleInfo, bool) {
 	rule, ok := c.snapshot.Release.Rule(name)
 	if !ok {

@@ -1,6 +1,7 @@
 package httpd
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"strings"
@@ -182,6 +183,28 @@ func TestAMutatingCallIsAnsweredOncePerKey(t *testing.T) {
 	}
 	if g := create("shop", "s", body); g.status != 403 || g.header.Get("Idempotency-Replayed") != "" {
 		t.Errorf("%d %s", g.status, g.text)
+	}
+}
+
+func TestAnswersToRetriesAreForgottenInTheEnd(t *testing.T) {
+	r := newRig(t, testPolicies())
+	create := func() got {
+		return r.do(ask{as: "author", path: "/api/v1/policies", body: `{"path":` + quoted(policyPath) + `,"content":"x"}`, header: map[string]string{"Idempotency-Key": "k"}})
+	}
+	create()
+	for _, row := range []struct {
+		before time.Time
+		status int
+	}{
+		{time.Now().Add(-time.Hour), 201}, // the answer is younger, and given again
+		{time.Now().Add(time.Hour), 409},  // the call is made anew, and meets its own document
+	} {
+		if err := r.forgetReplaysBefore(context.Background(), row.before); err != nil {
+			t.Fatal(err)
+		}
+		if g := create(); g.status != row.status {
+			t.Errorf("%d %s", g.status, g.text)
+		}
 	}
 }
 

@@ -1,10 +1,12 @@
 package httpd
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -129,4 +131,33 @@ func (c *call) keepInstead(body any, revision authz.Revision) error {
 	data, err := changedJSON(body, revision)
 	c.instead = data
 	return err
+}
+
+const (
+	// replaysKept is how long a retry gets the first answer again.
+	replaysKept = 24 * time.Hour
+	forgetEvery = time.Hour
+)
+
+// forgetReplays drops old answers until ctx ends, so that the store does not
+// keep what nobody retries.
+func (s *Server) forgetReplays(ctx context.Context) {
+	ticker := time.NewTicker(forgetEvery)
+	defer ticker.Stop()
+	for {
+		if err := s.forgetReplaysBefore(ctx, s.config.Now().Add(-replaysKept)); err != nil && ctx.Err() == nil {
+			s.config.Log.Warn("old answers to retries are still in the store", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+func (s *Server) forgetReplaysBefore(ctx context.Context, before time.Time) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return s.config.Store.Update(ctx, func(tx pap.Tx) error { return tx.ForgetReplays(before) })
 }

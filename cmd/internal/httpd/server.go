@@ -167,6 +167,11 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	if s.tls != nil {
 		ln = tls.NewListener(ln, s.tls)
 	}
+	var background sync.WaitGroup
+	defer background.Wait()
+	running, stop := context.WithCancel(ctx)
+	defer stop()
+	background.Go(func() { s.forgetReplays(running) })
 	served := make(chan error, 1)
 	go func() { served <- s.app.Listener(ln) }()
 	select {

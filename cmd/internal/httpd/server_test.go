@@ -245,6 +245,14 @@ func TestPlainHTTPIsServedToThisMachineOnly(t *testing.T) {
 	}
 }
 
+func TestAListenerThatBreaksEndsTheServer(t *testing.T) {
+	r := build(t, nil, Config{})
+	err := r.Serve(context.Background(), &closedListener{addr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}})
+	if err == nil {
+		t.Error("it ended as if it had been told to")
+	}
+}
+
 // closedListener has an address and accepts nobody.
 type closedListener struct{ addr net.Addr }
 

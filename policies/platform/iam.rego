@@ -2,8 +2,8 @@
 # title: Identities from templates
 # description: |
 #   RAM users, roles and policies come from the platform's templates. A plan may
-#   show the document it would create; that one, and the template's own, may
-#   not give a wildcard action on a wildcard resource.
+#   show the document it would create, which gives nothing that the template
+#   does not. Neither may give a wildcard action on a wildcard resource.
 # custom:
 #   title_zh: 身份仅限模板
 #   scope: {actions: ["ram.*"]}
@@ -77,6 +77,41 @@ texts(value) if {
 }
 
 # METADATA
+# title: Document beyond its template
+# description: |
+#   Each action and resource that is allowed stands together in the template,
+#   letter for letter, save the names in braces, which are filled in.
+# custom:
+#   id: document_beyond_template
+#   title_zh: 策略文档超出模板
+#   message: {en: "The template {resource.properties.template} does not allow {action} on {resource}.", zh: "模板 {resource.properties.template} 未允许对 {resource} 执行 {action}。"}
+#   severity: critical
+#   requirement: [L4, L6]
+deny contains {"rule": "document_beyond_template", "path": statement.path, "args": {"action": action, "resource": resource}} if {
+	template
+	some statement in shown
+	statement.body.Effect != "Deny"
+	some action in as_list(statement.body.Action)
+	some resource in as_list(statement.body.Resource)
+	not from_template(action, resource)
+}
+
+from_template(action, resource) if {
+	some given in template.statements
+	given.Effect == "Allow"
+	action in as_list(given.Action)
+	some pattern in as_list(given.Resource)
+	fills(pattern, resource)
+}
+
+# fills reads {bucket} in a pattern as a name and everything else as itself.
+fills(pattern, resource) if {
+	itself := regex.replace(pattern, `[.*+?^$()|\[\]\\]`, `\$0`)
+	names_filled := regex.replace(itself, `\{[a-z_]+\}`, `[A-Za-z0-9][A-Za-z0-9._-]*`)
+	regex.match(concat("", ["^", names_filled, "$"]), resource)
+}
+
+# METADATA
 # title: Wildcard action on a wildcard resource
 # custom:
 #   id: wildcard_on_wildcard
@@ -105,13 +140,14 @@ too_much(action, resource) if {
 	regex.match(`^([^:]*:){4}.*[*?]`, resource)
 }
 
-statements contains {"path": sprintf("/resource/properties/policy_document/Statement/%d", [i]), "body": body} if {
+statements := shown | {{"path": "/resource/properties/template", "body": body} | some body in template.statements}
+
+# shown are the statements that the plan shows.
+shown contains {"path": sprintf("/resource/properties/policy_document/Statement/%d", [i]), "body": body} if {
 	is_array(properties.policy_document.Statement)
 	some i, body in properties.policy_document.Statement
 	readable_statement(body)
 }
-
-statements contains {"path": "/resource/properties/template", "body": body} if some body in template.statements
 
 as_list(value) := value if is_array(value)
 

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/xiezhi-project/xiezhi/bundles"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
 
@@ -53,23 +54,8 @@ func TestInputsAreTheSameInEveryRun(t *testing.T) {
 // The library and OPA must find the same on every input, or the benchmark
 // compares different work; and the inputs must exercise every effect.
 func TestLibraryFindsWhatOPAFinds(t *testing.T) {
-	content, err := regoRelease(os.DirFS("../../policies"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	inputs, err := generate(inputCount)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ours, err := newEngine(t.Context(), content)
-	if err != nil {
-		t.Fatal(err)
-	}
-	asked, of := questions(ours.release.Policies(), inputs)
-	theirs, err := newOPA(t.Context(), content, asked)
-	if err != nil {
-		t.Fatal(err)
-	}
+	inputs, content, ours := shipped(t, inputCount)
+	theirs, of := peer(t, content, ours, inputs)
 	if err := agree(t.Context(), ours, theirs, of, inputs); err != nil {
 		t.Error(err)
 	}
@@ -89,23 +75,8 @@ func TestLibraryFindsWhatOPAFinds(t *testing.T) {
 }
 
 func TestDisagreementIsNoticed(t *testing.T) {
-	content, err := regoRelease(os.DirFS("../../policies"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	inputs, err := generate(20)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ours, err := newEngine(t.Context(), content)
-	if err != nil {
-		t.Fatal(err)
-	}
-	asked, of := questions(ours.release.Policies(), inputs)
-	theirs, err := newOPA(t.Context(), content, asked)
-	if err != nil {
-		t.Fatal(err)
-	}
+	inputs, content, ours := shipped(t, 20)
+	theirs, of := peer(t, content, ours, inputs)
 	inputs[7].peers["subject"].(map[string]any)["properties"].(map[string]any)["roles"] = []any{"nobody"}
 	if err := agree(t.Context(), ours, theirs, of, inputs); err == nil || !strings.Contains(err.Error(), "input 7") {
 		t.Errorf("error %v, want one about input 7", err)
@@ -322,22 +293,40 @@ func TestResultsAreWrittenWhole(t *testing.T) {
 
 // BenchmarkDecide is for profiles: go test -bench Decide -cpuprofile cpu.out ./tests/bench
 func BenchmarkDecide(b *testing.B) {
-	content, err := regoRelease(os.DirFS("../../policies"))
-	if err != nil {
-		b.Fatal(err)
-	}
-	inputs, err := generate(inputCount)
-	if err != nil {
-		b.Fatal(err)
-	}
-	e, err := newEngine(b.Context(), content)
-	if err != nil {
-		b.Fatal(err)
-	}
+	inputs, _, e := shipped(b, inputCount)
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
 		if _, err := e.decideMaps(b.Context(), inputs[i%len(inputs)].ours); err != nil {
 			b.Fatal(err)
 		}
 	}
+}
+
+// shipped returns n inputs, and the shipped Rego with an engine that decides by it.
+func shipped(t testing.TB, n int) ([]input, *bundles.Content, *engine) {
+	t.Helper()
+	content, err := regoRelease(os.DirFS("../../policies"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	inputs, err := generate(n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := newEngine(t.Context(), content)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return inputs, content, e
+}
+
+// peer returns OPA with the questions of the inputs, and which input asks which.
+func peer(t testing.TB, content *bundles.Content, e *engine, inputs []input) (*opa, []int) {
+	t.Helper()
+	asked, of := questions(e.release.Policies(), inputs)
+	o, err := newOPA(t.Context(), content, asked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o, of
 }

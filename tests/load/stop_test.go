@@ -77,7 +77,7 @@ func TestServerIsNotReadyBeforeItsFirstRelease(t *testing.T) {
 
 	// The running server finds the administrator and the release by itself.
 	admin := s.as(at.bootstrap(t, policies(t, nil)))
-	await(t, time.Second, func() string { return differs(http.StatusOK, nobody.do(t, call{path: "/readyz"})) })
+	await(t, patience, func() string { return differs(http.StatusOK, nobody.do(t, call{path: "/readyz"})) })
 	enrol(t, admin)
 }
 
@@ -90,7 +90,7 @@ func TestBootstrapBesideARunningServerMakesAnotherAdministrator(t *testing.T) {
 			enrol(t, s.as(first))
 			second := s.as(at.bootstrap(t, policies(t, nil), "--name", "second"))
 			tenants := call{path: "/api/v1/tenants"}
-			await(t, time.Second, func() string { return differs(http.StatusOK, second.do(t, tenants)) })
+			await(t, patience, func() string { return differs(http.StatusOK, second.do(t, tenants)) })
 			s.as(first).must(t, http.StatusOK, tenants)
 			if n := len(list[struct{ Number int }](t, second, "/api/v1/releases", url.Values{})); n != 1 {
 				t.Errorf("there are %d releases: bootstrap published over what there was", n)
@@ -127,9 +127,9 @@ forbid (principal, action, resource) unless { principal == xiezhi::caller::"user
 	tenants := call{path: "/api/v1/tenants"}
 
 	other := s.as(at.bootstrap(t, folder, "--name", "other"))
-	await(t, time.Second, func() string { return differs(http.StatusForbidden, other.do(t, tenants)) })
+	await(t, patience, func() string { return differs(http.StatusForbidden, other.do(t, tenants)) })
 	other = s.as(at.bootstrap(t, folder, "--name", "other", "--restore-self"))
-	await(t, time.Second, func() string { return differs(http.StatusOK, other.do(t, tenants)) })
+	await(t, patience, func() string { return differs(http.StatusOK, other.do(t, tenants)) })
 }
 
 func TestSecondServerOnAFolderIsRefused(t *testing.T) {

@@ -217,7 +217,7 @@ type Replay struct {
 
 // AuditFilter selects audit records; zero fields select everything.
 type AuditFilter struct {
-	Tenant  string // AnyTenant or "" only for the platform's readers
+	Tenant  string // AnyTenant or "" for all; Platform for the platform's own
 	Subject string
 	Actor   string
 	Action  string

@@ -120,6 +120,7 @@ func testAuditFilter(t *testing.T, d Driver) {
 		{"any tenant", pap.AuditFilter{Tenant: pap.AnyTenant}, "07 06 05 04 03 02 01 00"},
 		{"tenant", pap.AuditFilter{Tenant: "acme"}, "05 04 03 02"},
 		{"another tenant", pap.AuditFilter{Tenant: "globex"}, "01 00"},
+		{"the platform's own", pap.AuditFilter{Tenant: pap.Platform}, "07 06"},
 		{"subject", pap.AuditFilter{Subject: "user:ann"}, "03 02"},
 		{"actor", pap.AuditFilter{Actor: "service:batch"}, "03 02"},
 		{"action", pap.AuditFilter{Action: "rds.instance.create"}, "05 04"},

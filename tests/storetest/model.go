@@ -346,7 +346,7 @@ func (m *model) listDecisions(after string, limit int) []authz.AuditRecord {
 func (m *model) queryAudit(f pap.AuditFilter, limit int) []authz.AuditRecord {
 	all := slices.AppendSeq(slices.Collect(maps.Values(m.audits)), maps.Values(m.decisions))
 	return page(all, limit, func(r authz.AuditRecord) bool {
-		return (f.Tenant == "" || f.Tenant == pap.AnyTenant || f.Tenant == r.Tenant) &&
+		return (f.Tenant == "" || f.Tenant == pap.AnyTenant || f.Tenant == r.Tenant || f.Tenant == pap.Platform && r.Tenant == "") &&
 			(f.Subject == "" || f.Subject == r.Subject) && (f.Actor == "" || f.Actor == r.Actor) &&
 			(f.Action == "" || f.Action == r.Action) && (f.Effect == "" || f.Effect == r.Effect) &&
 			(f.Kind == "" || f.Kind == r.Kind) && (f.Before == "" || r.ID < f.Before) &&

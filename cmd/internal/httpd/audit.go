@@ -47,7 +47,7 @@ func (c *call) queryAudit() error {
 	where := tenant
 	switch {
 	case named == pap.Platform:
-		filter.Tenant, where = "", ""
+		filter.Tenant, where = pap.Platform, ""
 	case tenant == "":
 		filter.Tenant = pap.AnyTenant
 	default:

@@ -117,8 +117,12 @@ func (s *Store) QueryAudit(ctx context.Context, filter pap.AuditFilter, limit in
 // auditConditions turns the filter's fields that are set into conditions.
 func auditConditions(f pap.AuditFilter) (query, error) {
 	var q query
-	if f.Tenant == pap.AnyTenant {
+	switch f.Tenant {
+	case pap.AnyTenant:
 		f.Tenant = ""
+	case pap.Platform:
+		f.Tenant = ""
+		q.and("tenant =", "")
 	}
 	for _, column := range []struct{ condition, text string }{
 		{"tenant =", f.Tenant}, {"subject =", f.Subject}, {"actor =", f.Actor}, {"action =", f.Action},

@@ -124,8 +124,11 @@ func (s *Store) QueryAudit(ctx context.Context, filter pap.AuditFilter, limit in
 // auditQuery asks one file for the newest records that match.
 func auditQuery(f pap.AuditFilter) (query string, args []any, err error) {
 	query = "SELECT " + auditColumns + " FROM audit WHERE true"
-	if f.Tenant == pap.AnyTenant {
+	switch f.Tenant {
+	case pap.AnyTenant:
 		f.Tenant = ""
+	case pap.Platform:
+		f.Tenant, query = "", query+" AND tenant = ''"
 	}
 	for _, column := range []struct{ condition, text string }{
 		{"tenant =", f.Tenant}, {"subject =", f.Subject}, {"actor =", f.Actor}, {"action =", f.Action},

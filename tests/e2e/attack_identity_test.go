@@ -86,8 +86,14 @@ func TestAServiceAsksForItselfOnly(t *testing.T) {
 	if a.textAt("/evaluations/0/decision_id") == "" || a.at("/evaluations/1/decision") != false || a.textAt("/evaluations/1/error/code") != "forbidden" {
 		t.Errorf("batch: %s", a.text)
 	}
-	// What a decision door refuses leaves no decision behind.
+	// What a decision door refuses leaves no decision behind, but a trace of
+	// who tried.
 	s.recorded(t, "engineer", "/api/v1/audit?kind=decision&action=ecs.instance.create&subject=user:li.wei", 0)
+	s.refused(call{as: "service", path: "/api/v1/tokens", body: encode(object{"subject": "user:root", "rights": []string{"*"}, "expires_at": "2099-01-01T00:00:00Z"})}, http.StatusForbidden)
+	tried := s.recorded(t, "who tried", "/api/v1/audit?kind=access&actor=service:shop&action=token.create", 1)
+	if tried.textAt("/items/0/effect") != "DENY" || tried.textAt("/items/0/tenant") != "acme" || tried.textAt("/items/0/body/operation") != "createToken" {
+		t.Errorf("the trace of a refused call: %s", tried.text)
+	}
 }
 
 // recorded waits until the audit holds the records asked for; records reach it

@@ -211,6 +211,7 @@ func closing(reasons []authz.Reason) []authz.Reason {
 // problem answers with the problem document of err, or on a standard door
 // with what the standard asks for.
 func (c *call) fail(err error) {
+	c.auditRefusal(err)
 	p, hidden := problemOf(err)
 	id := c.requestID(c.fiber)
 	if hidden {
@@ -239,6 +240,30 @@ func (c *call) fail(err error) {
 	response.SetStatusCode(p.Status)
 	response.Header.SetContentType("application/problem+json")
 	response.SetBody(data)
+}
+
+// auditRefusal tells of a right that the caller lacked: whoever tries doors
+// leaves a trace where auditors look, not only in a log. The record is the
+// caller's own tenant's.
+func (c *call) auditRefusal(err error) {
+	if c.config.Refused == nil || !errors.Is(err, pap.ErrForbidden) {
+		return
+	}
+	right, tenant := c.route.Rights[0], c.caller.Tenant
+	var denied *access.DeniedError
+	if errors.As(err, &denied) {
+		right, tenant = denied.Right, denied.Tenant
+	}
+	body, _ := authz.ObjectValue( // the names differ
+		authz.Member{Name: "operation", Value: authz.StringValue(c.route.Operation)},
+		authz.Member{Name: "tenant", Value: authz.StringValue(tenant)},
+		authz.Member{Name: "token", Value: authz.StringValue(c.caller.TokenID)},
+		authz.Member{Name: "why", Value: authz.StringValue(err.Error())},
+	)
+	c.config.Refused(&authz.AuditRecord{
+		ID: c.config.NewID(), Time: c.config.Now().UTC(), Kind: authz.AuditAccess, Tenant: c.caller.Tenant, Actor: c.caller.Name(),
+		Action: right, Resource: "operation:" + c.route.Operation, Effect: authz.Deny.String(), Body: body,
+	})
 }
 
 // failAuthZEN answers as AuthZEN 1.0 §10.1 asks: a status and a message.

@@ -65,6 +65,8 @@ type Config struct {
 
 	Checks   []Check   // of readiness, beside an active release
 	Measures []Measure // in the metrics, beside the server's own
+	// Refused is told of every call that a caller had no right to; nil: nobody.
+	Refused func(record *authz.AuditRecord)
 
 	// PublicURL is how callers reach this server, without a final slash.
 	// Empty: the scheme and host that the call itself names.

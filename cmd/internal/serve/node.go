@@ -120,7 +120,7 @@ func Open(ctx context.Context, c config.Server, log *slog.Logger) (*Node, error)
 		Guard: core.guard, PDP: core.PDP, PAP: core.PAP, Store: store, Preview: preview.New(preview.Config{
 			Store: store, Compile: core.policies.Compile, CompileRestriction: core.policies.Restriction, Now: time.Now,
 		}),
-		Checks: n.checks(), Measures: n.measures(), CertFile: c.TLSCert, KeyFile: c.TLSKey, Insecure: c.InsecureListen,
+		Checks: n.checks(), Measures: n.measures(), Refused: recorder{records}.refused, CertFile: c.TLSCert, KeyFile: c.TLSKey, Insecure: c.InsecureListen,
 		Now: time.Now, NewID: newID, Log: log,
 	})
 	if err != nil {

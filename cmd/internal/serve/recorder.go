@@ -36,3 +36,9 @@ func (r recorder) Record(ctx context.Context, d *pdp.Record) error {
 		Effect:   d.Decision.Effect.String(), Revision: d.Decision.Revision.String(), Body: body,
 	}, d.Durability == pdp.Strict)
 }
+
+// refused records a call that a caller had no right to. It may be lost under
+// pressure, and is counted then: refusing does not wait for the disk.
+func (r recorder) refused(record *authz.AuditRecord) {
+	_ = r.spool.Append(context.Background(), record, false) // buffered: never an error
+}

@@ -100,19 +100,50 @@ func (c *call) listPolicies() error {
 	return c.answer(http.StatusOK, pageOf(page, func(d pap.Document) policyJSON { return policyOf(d, false) }))
 }
 
+// newPolicy is the body of POST /api/v1/policies: a file of the repository, or
+// a rule document (X8) whose file is named by its id.
+type newPolicy struct {
+	Path     string      `json:"path"`
+	Content  *string     `json:"content"`
+	Document authz.Value `json:"document"`
+}
+
+// file returns the file that is meant. A document without a path goes to the
+// folder of the caller's tenant, or to platform/ for the platform's callers.
+func (p *newPolicy) file(tenant string) (path string, content []byte, err error) {
+	if p.Document.Kind() == authz.KindNull {
+		content, err = contentOf(p.Content)
+		return p.Path, content, err
+	}
+	id, _ := p.Document.Get("id")
+	switch {
+	case p.Content != nil:
+		return "", nil, &authz.FieldError{Path: "/document", Detail: "give either content or document"}
+	case p.Document.Kind() != authz.KindObject:
+		return "", nil, &authz.FieldError{Path: "/document", Detail: "want a rule document, an object"}
+	case p.Path == "" && id.Text() == "":
+		return "", nil, &authz.FieldError{Path: "/document/id", Detail: "required: it names the file where path does not"}
+	}
+	if path = p.Path; path == "" {
+		folder := "platform/"
+		if tenant != "" {
+			folder = "tenants/" + tenant + "/"
+		}
+		path = folder + id.Text() + ".policy.json"
+	}
+	return path, append(p.Document.AppendJSON(nil), '\n'), nil
+}
+
 func (c *call) createPolicy() error {
-	body, err := decode[struct {
-		Path    string  `json:"path"`
-		Content *string `json:"content"`
-	}](c)
+	body, err := decode[newPolicy](c)
 	if err != nil {
 		return err
 	}
-	content, err := contentOf(body.Content)
+	path, content, err := body.file(c.caller.Tenant)
 	if err != nil {
 		return err
 	}
-	doc, err := c.config.PAP.PutDocument(c.ctx, c.actor(), body.Path, content, 0)
+	doc, err := c.config.PAP.PutDocument(c.ctx, c.actor(), path, content, 0)
 	if err != nil {
 		return err
 	}

@@ -258,3 +258,29 @@ func TestDynamicPoliciesAreOfOneKind(t *testing.T) {
 		t.Errorf("the platform's without tenant: %d %s", g.status, g.text)
 	}
 }
+
+func TestARuleDocumentIsAFileNamedByItsID(t *testing.T) {
+	r := newRig(t, testPolicies())
+	const document = `{"id":"policy-001","name":"Agent registration","version":"1.0","rules":[{"condition":"action == 'agent.register'","effect":"REVIEW"}],"scope":{"business_system":"tianshu"}}`
+	for as, place := range map[string]string{"author": "tenants/acme/policy-001.policy.json", "admin": "platform/policy-001.policy.json"} {
+		g := r.do(ask{as: as, path: "/api/v1/policies", body: `{"document":` + document + `}`})
+		if g.status != 201 || g.at("/path") != place {
+			t.Fatalf("as %s: %d %s", as, g.status, g.text)
+		}
+	}
+	if g := r.do(ask{as: "author", path: "/api/v1/releases", body: `{"drafts":["tenants/acme/policy-001.policy.json"],"note":""}`}); g.status != 201 {
+		t.Errorf("publish: %d %s", g.status, g.text)
+	}
+	for body, path := range map[string]string{
+		`{"document":` + document + `,"content":"x"}`: "/document",
+		`{"document":[]}`:                             "/document",
+		`{"document":{"rules":[]}}`:                   "/document/id",
+		`{"document":{"id":7}}`:                       "/document/id",
+		`{"document":{"id":"../../self/rights"}}`:     "/path",
+		`{"path":"tenants/acme/x.rego"}`:              "/content",
+	} {
+		if g := r.do(ask{as: "author", path: "/api/v1/policies", body: body}); g.status != 400 || !strings.Contains(g.text, path) {
+			t.Errorf("%s: %d %s, want 400 at %s", body, g.status, g.text, path)
+		}
+	}
+}

@@ -133,21 +133,26 @@ func (r *report) endPackage(e event) {
 }
 
 // explain prints what failed where no test of the package says so: a build, a
-// panic, a race at the end, a time-out. A test that never ended is named.
+// panic, a race at the end, a time-out. A test that was running is named, one
+// that had not got its turn is not.
 func (r *report) explain(e event) {
 	for _, line := range r.builds[e.FailedBuild] {
 		fmt.Fprint(r.out, line)
 	}
 	inTests := slices.ContainsFunc(r.failures, func(f string) bool { return strings.HasPrefix(f, e.Package+" ") })
 	for id, lines := range r.output {
-		if id.pkg != e.Package || id.name == "" && inTests {
+		if id.pkg != e.Package {
 			continue
 		}
-		if id.name != "" {
+		delete(r.output, id)
+		waited := strings.HasPrefix(lines[len(lines)-1], "=== PAUSE")
+		switch {
+		case id.name == "" && inTests, waited:
+			continue
+		case id.name != "":
 			fmt.Fprintf(r.out, "--- did not end: %s\n", id.name)
 		}
 		fmt.Fprint(r.out, strings.Join(lines, ""))
-		delete(r.output, id)
 	}
 	if !inTests {
 		r.failed++

@@ -41,10 +41,12 @@ func TestReport(t *testing.T) {
 {"Action":"fail","Package":"p","FailedBuild":"p.test"}`,
 			want: []string{"p.go:1: undefined: x", "FAIL  p", "1 failed"},
 		},
-		"a test that never ended is named": {
+		"a test that never ended is named, one that had not begun is not": {
 			events: `{"Action":"output","Package":"p","Test":"TestHang","Output":"panic: test timed out\n"}
+{"Action":"output","Package":"p","Test":"TestLater","Output":"=== PAUSE TestLater\n"}
 {"Action":"fail","Package":"p","Elapsed":480}`,
 			want: []string{"did not end: TestHang", "panic: test timed out", "1 failed"},
+			not:  "TestLater",
 		},
 		"a package that fails after its tests passed is a failure": {
 			events: `{"Action":"pass","Package":"p","Test":"TestA"}

@@ -37,8 +37,8 @@ func (s *Service) MintGrant(ctx context.Context, actor Actor, spec GrantSpec) (a
 	}
 	now := s.Now().UTC()
 	g := authz.Grant{
-		ID: "grt-" + strings.ToLower(s.NewID()), Tenant: spec.Tenant, Request: spec.Request, Uses: spec.Uses,
-		Reason: spec.Reason, Source: "manual:" + actor.Name, CreatedBy: actor.Name, CreatedAt: now,
+		ID: "grt-" + strings.ToLower(s.NewID()), Tenant: spec.Tenant, Uses: spec.Uses, Reason: spec.Reason,
+		Source: "manual:" + actor.Name, CreatedBy: actor.Name, CreatedAt: now,
 	}
 	var err error
 	if g.Validity, err = s.validity(spec.Validity, now); err != nil {
@@ -58,6 +58,7 @@ func (s *Service) MintGrant(ctx context.Context, actor Actor, spec GrantSpec) (a
 		return authz.Grant{}, authz.Revision{}, err
 	}
 	g.Requests = []string{digest}
+	g.Request = active.Masked(spec.Request)
 	revision, err := s.change(ctx, actor, auditEntry{"grant.mint", g.Tenant, "grant:" + g.ID, g}, func(tx Tx) error {
 		// A release that this node has not met yet could have changed a named
 		// rule, and then has ended the grants there were: not this one.

@@ -56,6 +56,8 @@ type Candidate interface {
 	Rule(name string) (RuleInfo, bool)
 	// RequestDigest is what a grant for the request is bound to.
 	RequestDigest(req authz.Request) (string, error)
+	// Masked is the request as it may be stored.
+	Masked(req authz.Request) authz.Request
 }
 
 // RuleInfo is what minting a grant needs to know of a rule.

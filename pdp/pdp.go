@@ -47,7 +47,8 @@ type Caller struct {
 	IdempotencyKey string // of a retry that must count once; may be empty
 }
 
-// Record is one decision as it is written down (X15). Request is masked.
+// Record is one decision as it is written down (X15). What policies call
+// sensitive is masked, in the request and in messages.
 type Record struct {
 	Time       time.Time
 	Caller     Caller
@@ -224,7 +225,8 @@ func (p *PDP) record(ctx context.Context, q *question, d *authz.Decision, caller
 	if p.config.Recorder == nil {
 		return nil
 	}
-	r := Record{Time: q.input.Now, Caller: caller, Request: q.masked(), Decision: d}
+	request, told := q.recorded(d)
+	r := Record{Time: q.input.Now, Caller: caller, Request: request, Decision: told}
 	if q.matched.strict() {
 		r.Durability = Strict
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -135,9 +134,12 @@ func evaluateAll(ctx context.Context, program Program, in *Input, policies []*Po
 	return outcomes
 }
 
-func (q *question) combine() combined {
+func (q *question) combine() combined { return q.combineOn(&q.input) }
+
+// combineOn combines with messages that are filled from in.
+func (q *question) combineOn(in *Input) combined {
 	c := combination{
-		in: &q.input, outcomes: q.outcomes, dynamic: q.snapshot.Dynamic,
+		in: in, outcomes: q.outcomes, dynamic: q.snapshot.Dynamic,
 		obligations: q.snapshot.Release.obligations, digest: q.requestDigest, spent: q.spent,
 	}
 	d := c.combine()
@@ -156,55 +158,4 @@ func (q *question) requestDigest() (bundles.Digest, error) {
 // snapshot's policies.
 func (s *Snapshot) RequestDigest(req authz.Request, now time.Time) (bundles.Digest, error) {
 	return requestDigest(&req, boundContext(s.match(&req, now)))
-}
-
-// masked returns the request with what applicable policies call sensitive
-// replaced.
-func (q *question) masked() authz.Request {
-	req := *q.original
-	for p := range q.matched.policies {
-		for _, pointer := range p.Masks {
-			maskRequest(&req, pointer)
-		}
-	}
-	return req
-}
-
-// Masked replaces a value in records.
-const Masked = "***"
-
-func maskRequest(req *authz.Request, pointer string) {
-	head, rest := "", ""
-	if steps := strings.SplitN(strings.TrimPrefix(pointer, "/"), "/", 3); len(steps) == 3 && steps[1] == "properties" {
-		head, rest = steps[0], "/"+steps[2]
-	} else if context, ok := strings.CutPrefix(pointer, "/context/"); ok {
-		head, rest = "context", "/"+context
-	}
-	switch head {
-	case "subject":
-		req.Subject.Properties = maskValue(req.Subject.Properties, rest)
-	case "action":
-		req.Action.Properties = maskValue(req.Action.Properties, rest)
-	case "resource":
-		req.Resource.Properties = maskValue(req.Resource.Properties, rest)
-	case "context":
-		req.Context = maskValue(req.Context, rest)
-	}
-}
-
-// maskValue replaces what pointer names inside v; "*" is any element or member.
-func maskValue(v authz.Value, pointer string) authz.Value {
-	if pointer == "" {
-		return authz.StringValue(Masked)
-	}
-	step, rest, more := strings.Cut(pointer[1:], "/")
-	if more {
-		rest = "/" + rest
-	}
-	return v.Map(func(name string, child authz.Value) authz.Value {
-		if step == "*" || step == name {
-			return maskValue(child, rest)
-		}
-		return child
-	})
 }

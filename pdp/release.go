@@ -69,6 +69,11 @@ func Compile(ctx context.Context, number uint64, content *bundles.Content, compi
 			byID[p.ID] = p.File
 			candidates = append(candidates, candidate{p, len(r.programs)})
 			r.policies = append(r.policies, p)
+			for _, pointer := range p.Masks {
+				if err := checkMask(pointer); err != nil {
+					faults = append(faults, Fault{File: p.File, Policy: p.ID, Message: err.Error()})
+				}
+			}
 			for _, rule := range p.Rules {
 				r.rules[p.ID+"/"+rule.ID] = rule
 			}

@@ -31,7 +31,7 @@ type Grant struct {
 	Waives    []RuleRef `json:"waives"`
 	// Requests are the digests of the requests it is bound to.
 	Requests []string `json:"requests"`
-	// Request is the request that was asked for, for people to read.
+	// Request is the request that was asked for, masked, for people to read.
 	Request   Request   `json:"request"`
 	Validity  Validity  `json:"validity"`
 	Uses      int       `json:"uses,omitempty"` // 0: not counted

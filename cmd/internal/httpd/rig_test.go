@@ -107,6 +107,10 @@ func (c candidate) Rule(name string) (pap.RuleInfo, bool) {
 	return info, true
 }
 
+func (c candidate) Masked(req authz.Request) authz.Request {
+	return c.Snapshot.Masked(req, time.Now())
+}
+
 func (c candidate) RequestDigest(req authz.Request) (string, error) {
 	digest, err := c.Snapshot.RequestDigest(req, time.Now())
 	return digest.String(), err

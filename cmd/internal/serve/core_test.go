@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/xiezhi-project/xiezhi/cmd/internal/config"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/engine"
 	"github.com/xiezhi-project/xiezhi/pap"
+	"github.com/xiezhi-project/xiezhi/pdp"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
 
@@ -254,7 +256,8 @@ func TestGrantIsNotMintedByAReleaseThatIsOver(t *testing.T) {
 		Tenant: "acme", Satisfies: []string{"tenants/acme/change_freeze/frozen"}, Reason: "a test",
 		Validity: authz.Validity{End: time.Now().Add(time.Hour)},
 		Request: authz.Request{Tenant: "acme", Subject: authz.Entity{Type: "user", ID: "li.wei"},
-			Action: authz.Action{Name: "ecs.instance.resize"}, Resource: authz.Entity{Type: "ecs.instance", ID: "i-1"}},
+			Action:   authz.Action{Name: "ecs.instance.resize"},
+			Resource: authz.Entity{Type: "ecs.instance", ID: "i-1", Properties: authz.MustValue(map[string]any{"user_data": "hunter2"})}},
 	}
 	if g, _, err := behind.PAP.MintGrant(ctx, minter, spec); !errors.Is(err, pap.ErrVersion) {
 		t.Fatalf("minted %+v by release %d: %v", g.Satisfies, behind.PDP.Active().Release.Number, err)
@@ -262,7 +265,22 @@ func TestGrantIsNotMintedByAReleaseThatIsOver(t *testing.T) {
 	if err := behind.Feed.Sync(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := behind.PAP.MintGrant(ctx, minter, spec); err != nil {
+	g, _, err := behind.PAP.MintGrant(ctx, minter, spec)
+	if err != nil {
 		t.Fatal(err)
+	}
+
+	// What policies call sensitive is not in the grant, nor in the audit of it.
+	changes, err := behind.Store.QueryAudit(ctx, pap.AuditFilter{Action: "grant.mint"}, 10)
+	if err != nil || len(changes) != 1 {
+		t.Fatalf("%+v, %v", changes, err)
+	}
+	kept, _ := json.Marshal([]any{g, changes})
+	if strings.Contains(string(kept), "hunter2") || !strings.Contains(string(kept), pdp.Masked) {
+		t.Errorf("kept %s", kept)
+	}
+	// And yet it is bound to what was asked for.
+	if digest, err := behind.PDP.Active().RequestDigest(spec.Request, time.Now()); err != nil || digest.String() != g.Requests[0] {
+		t.Errorf("bound to %v, want %s: %v", g.Requests, digest, err)
 	}
 }

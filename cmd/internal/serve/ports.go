@@ -70,6 +70,10 @@ func (c candidate) RequestDigest(req authz.Request) (string, error) {
 	return digest.String(), err
 }
 
+func (c candidate) Masked(req authz.Request) authz.Request {
+	return c.snapshot.Masked(req, time.Now())
+}
+
 // useCounter counts uses of grants in the store.
 type useCounter struct {
 	pap *pap.Service

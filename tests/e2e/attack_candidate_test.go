@@ -129,6 +129,9 @@ func TestACandidateReadsNoOtherTenantsTable(t *testing.T) {
 					t.Errorf("the fault has no place: %s", a.text)
 				}
 			case http.StatusOK:
+				if strings.HasPrefix(row.name, "by name") || strings.HasPrefix(row.name, "by import") {
+					t.Errorf("what names another tenant is refused: %s", a.text)
+				}
 				if s.decisionOf(a).has("tenants/acme/spy/found") {
 					t.Errorf("it found something: %s", a.text)
 				}

@@ -17,6 +17,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -230,6 +231,17 @@ func examples() []struct{ name, answer, what string } {
 	}
 }
 
+// shellWord writes text so that a shell reads it as one word, as it is.
+func shellWord(text string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("@%+=:,./_-", r)
+	}
+	if strings.IndexFunc(text, func(r rune) bool { return !plain(r) }) < 0 {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
+}
+
 // banner prints where the server is and three requests to try.
 func (s *session) banner(ready Ready) error {
 	folder := filepath.Join(s.Data, "examples")
@@ -251,8 +263,8 @@ func (s *session) banner(ready Ready) error {
 		if err := os.WriteFile(path, data, 0o600); err != nil {
 			return err
 		}
-		fmt.Fprintf(s.Out, "\n# %s: %s\ncurl -s %s/api/v1/decide -H 'Content-Type: application/json' -H 'Authorization: Bearer %s' -d @%s\n",
-			e.answer, e.what, ready.URL, ready.Tokens["pep"], path)
+		fmt.Fprintf(s.Out, "\n# %s: %s\ncurl -s %s/api/v1/decide -H 'Content-Type: application/json' -H 'Authorization: Bearer %s' -d %s\n",
+			e.answer, e.what, ready.URL, ready.Tokens["pep"], shellWord("@"+path))
 	}
 	fmt.Fprintf(s.Out, "\nTokens (good for %d days):\n", int(tokenLife.Hours()/24))
 	for _, c := range callers() {

@@ -56,6 +56,7 @@ func testConcurrentOpen(t *testing.T, d Driver) {
 			var err error
 			if stores[i], err = d.Open(t.Context(), location); err != nil {
 				t.Errorf("open: %v", err)
+				stores[i] = nil // not a nil of the store's own type
 			}
 		})
 	}

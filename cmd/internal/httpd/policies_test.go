@@ -273,11 +273,11 @@ func TestARuleDocumentIsAFileNamedByItsID(t *testing.T) {
 	}
 	for body, path := range map[string]string{
 		`{"document":` + document + `,"content":"x"}`: "/document",
-		`{"document":[]}`:                             "/document",
-		`{"document":{"rules":[]}}`:                   "/document/id",
-		`{"document":{"id":7}}`:                       "/document/id",
-		`{"document":{"id":"../../self/rights"}}`:     "/path",
-		`{"path":"tenants/acme/x.rego"}`:              "/content",
+		`{"document":[]}`:                         "/document",
+		`{"document":{"rules":[]}}`:               "/document/id",
+		`{"document":{"id":7}}`:                   "/document/id",
+		`{"document":{"id":"../../self/rights"}}`: "/path",
+		`{"path":"tenants/acme/x.rego"}`:          "/content",
 	} {
 		if g := r.do(ask{as: "author", path: "/api/v1/policies", body: body}); g.status != 400 || !strings.Contains(g.text, path) {
 			t.Errorf("%s: %d %s, want 400 at %s", body, g.status, g.text, path)

@@ -12,8 +12,10 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
-	_ "modernc.org/sqlite" // registers the driver "sqlite"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 // ErrNewer is returned for a database that a newer program has migrated.
@@ -48,11 +50,42 @@ func openDatabase(ctx context.Context, dir, name, migrationsDir string) (_ *data
 	if db.write, err = connect(path, 1, "immediate", "journal_mode(WAL)", "synchronous(FULL)", "journal_size_limit(67108864)"); err != nil {
 		return nil, err
 	}
+	if err := firstConnection(ctx, db.write); err != nil {
+		return nil, err
+	}
 	if err := migrate(ctx, db.write, migrationsDir); err != nil {
 		return nil, err
 	}
 	db.read, err = connect(path, readers, "deferred", "query_only(1)")
 	return db, err
+}
+
+// How long, and how often, to try the first connection.
+const (
+	firstWithin = 10 * time.Second
+	firstAgain  = 20 * time.Millisecond
+)
+
+// firstConnection makes the connection that turns a new file to WAL. That turn
+// does not wait for others who make it, whatever busy_timeout says, so several
+// processes that open one new folder at once try again.
+func firstConnection(ctx context.Context, db *sql.DB) error {
+	ctx, cancel := context.WithTimeout(ctx, firstWithin)
+	defer cancel()
+	ticker := time.NewTicker(firstAgain)
+	defer ticker.Stop()
+	for {
+		err := db.PingContext(ctx)
+		var busy *sqlite.Error
+		if !errors.As(err, &busy) || busy.Code()&0xff != sqlite3.SQLITE_BUSY {
+			return err
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 // private makes the file so that only its owner can read it; SQLite gives its

@@ -173,6 +173,15 @@ func onlyTenant(changes []bundles.Change) string {
 
 // readDrafts returns the newest release and the drafts to publish.
 func (s *Service) readDrafts(ctx context.Context, actor Actor, p Publication) (uint64, *bundles.Content, []Document, error) {
+	// Rights are asked first: whether another tenant has a draft is its own business.
+	for i, path := range p.Drafts {
+		if _, _, err := Place(path); err != nil {
+			return 0, nil, nil, field(fmt.Sprintf("/drafts/%d", i), "%v", err)
+		}
+		if err := mayPublish(ctx, actor, []bundles.Change{{Path: path}}); err != nil {
+			return 0, nil, nil, err
+		}
+	}
 	base, content, err := s.newestContent(ctx)
 	if err != nil {
 		return 0, nil, nil, err

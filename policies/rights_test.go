@@ -15,8 +15,8 @@ import (
 
 // rights are all that Xiezhi asks about.
 var rights = []string{
-	"decide", "decide.on_behalf", "evaluate", "evaluate.candidate", "policy.read", "policy.write", "release.read", "release.publish",
-	"release.publish.platform", "release.publish.self", "grant.mint", "platform.grant.mint", "restriction.create", "dynamic.read",
+	"decide", "decide.on_behalf", "evaluate", "evaluate.on_behalf", "evaluate.candidate", "policy.read", "policy.write", "release.read",
+	"release.publish", "release.publish.platform", "release.publish.self", "grant.mint", "platform.grant.mint", "restriction.create", "dynamic.read",
 	"dynamic.revoke", "directory.read", "directory.write", "tenant.read", "tenant.write", "token.create", "token.read", "token.revoke",
 	"audit.read", "audit.report", "metrics.read", "data.read",
 }
@@ -25,7 +25,7 @@ var rights = []string{
 // mints grants asks in nobody else's name.
 var rightsOf = map[string][]string{
 	"platform:admin": {
-		"decide", "evaluate", "evaluate.candidate", "policy.read", "policy.write", "release.read", "release.publish",
+		"decide", "evaluate", "evaluate.on_behalf", "evaluate.candidate", "policy.read", "policy.write", "release.read", "release.publish",
 		"release.publish.platform", "release.publish.self", "grant.mint", "platform.grant.mint", "restriction.create", "dynamic.read",
 		"dynamic.revoke", "directory.read", "directory.write", "tenant.read", "tenant.write", "token.create", "token.read", "token.revoke",
 		"audit.read", "audit.report", "metrics.read", "data.read",
@@ -34,13 +34,13 @@ var rightsOf = map[string][]string{
 		"policy.read", "release.read", "dynamic.read", "directory.read", "tenant.read", "token.read", "audit.read", "metrics.read", "data.read",
 	},
 	"admin": {
-		"decide", "evaluate", "evaluate.candidate", "policy.read", "policy.write", "release.read", "release.publish",
+		"decide", "evaluate", "evaluate.on_behalf", "evaluate.candidate", "policy.read", "policy.write", "release.read", "release.publish",
 		"grant.mint", "restriction.create", "dynamic.read", "dynamic.revoke", "directory.read", "directory.write", "tenant.read",
 		"token.create", "token.read", "token.revoke", "audit.read", "audit.report", "data.read",
 	},
-	"author":  {"evaluate", "evaluate.candidate", "policy.read", "policy.write", "release.read", "release.publish", "data.read"},
+	"author":  {"evaluate", "evaluate.on_behalf", "evaluate.candidate", "policy.read", "policy.write", "release.read", "release.publish", "data.read"},
 	"service": {"decide", "evaluate"},
-	"pep":     {"decide", "decide.on_behalf", "evaluate", "audit.report"},
+	"pep":     {"decide", "decide.on_behalf", "evaluate", "evaluate.on_behalf", "audit.report"},
 	"auditor": {"audit.read", "release.read", "policy.read", "dynamic.read", "directory.read"},
 }
 
@@ -116,11 +116,13 @@ func TestTokensAreGoodForTheirRightsOnly(t *testing.T) {
 	}
 }
 
-func TestDecidingForSomebodyElseIsARightOfItsOwn(t *testing.T) {
+func TestAskingForSomebodyElseIsARightOfItsOwn(t *testing.T) {
 	p := selfPDP(t)
 	for role := range rightsOf {
-		if may(t, p, caller{role, "acme", "decide", []string{"*"}, false}) {
-			t.Errorf("%s decides for somebody else by the right decide", role)
+		for _, right := range []string{"decide", "evaluate"} {
+			if may(t, p, caller{role, "acme", right, []string{"*"}, false}) {
+				t.Errorf("%s asks for somebody else by the right %s", role, right)
+			}
 		}
 	}
 }

@@ -154,8 +154,11 @@ func (g *Guard) request(c Caller, right, tenant string) authz.Request {
 	return SelfRequest(c, roles, right, tenant)
 }
 
-// RightOnBehalf is the right to ask for a subject that is not the caller.
-const RightOnBehalf = "decide.on_behalf"
+// Rights to ask for a subject that is not the caller.
+const (
+	RightOnBehalf         = "decide.on_behalf"
+	RightEvaluateOnBehalf = "evaluate.on_behalf"
+)
 
 // SelfRequest builds the question for given roles.
 func SelfRequest(c Caller, roles []string, right, tenant string) authz.Request {
@@ -165,7 +168,7 @@ func SelfRequest(c Caller, roles []string, right, tenant string) authz.Request {
 	)
 	context, _ := authz.ObjectValue(
 		authz.Member{Name: "token_rights", Value: authz.Strings(c.Rights...)},
-		authz.Member{Name: "self", Value: authz.BoolValue(right != RightOnBehalf)},
+		authz.Member{Name: "self", Value: authz.BoolValue(right != RightOnBehalf && right != RightEvaluateOnBehalf)},
 	)
 	return authz.Request{
 		Tenant:   tenant,

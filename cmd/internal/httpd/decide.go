@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/xiezhi-project/xiezhi/cmd/internal/access"
 	"github.com/xiezhi-project/xiezhi/pap"
 	"github.com/xiezhi-project/xiezhi/pdp"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
@@ -17,10 +18,11 @@ import (
 
 // Rights of the decision doors.
 const (
-	rightDecide    = "decide"
-	rightOnBehalf  = "decide.on_behalf"
-	rightEvaluate  = "evaluate"
-	rightCandidate = "evaluate.candidate"
+	rightDecide           = "decide"
+	rightOnBehalf         = access.RightOnBehalf
+	rightEvaluate         = "evaluate"
+	rightEvaluateOnBehalf = access.RightEvaluateOnBehalf
+	rightCandidate        = "evaluate.candidate"
 )
 
 func decisionRoutes() []Route {
@@ -38,7 +40,7 @@ func decisionRoutes() []Route {
 			Body: "BatchRequest", Status: http.StatusOK, Answer: "BatchAnswer", handle: (*call).decideBatch,
 		},
 		{
-			Method: http.MethodPost, Path: "/api/v1/evaluate", Operation: "evaluate", Rights: []string{rightEvaluate, rightCandidate},
+			Method: http.MethodPost, Path: "/api/v1/evaluate", Operation: "evaluate", Rights: []string{rightEvaluate, rightEvaluateOnBehalf, rightCandidate},
 			Summary: "Answer like decide, without any effect: on another revision, with a candidate, with an explanation",
 			Query:   []string{"revision_wait"},
 			Body:    "EvaluateRequest", Status: http.StatusOK, Answer: "Evaluation", MaxBody: MaxPolicyBody, handle: (*call).evaluate,

@@ -35,7 +35,11 @@ func (c *call) evaluate() error {
 	if err != nil {
 		return err
 	}
-	if err := c.allow(rightEvaluate, req.Tenant); err != nil {
+	right := rightEvaluate
+	if !c.asksForItself(&req) { // the answer tells what somebody else may do
+		right = rightEvaluateOnBehalf
+	}
+	if err := c.allow(right, req.Tenant); err != nil {
 		return err
 	}
 	if err := c.mayTry(ask.documents, req.Tenant); err != nil {

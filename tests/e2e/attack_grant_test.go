@@ -51,6 +51,8 @@ func TestNobodyMintsAGrantForItself(t *testing.T) {
 	// Who may ask in anybody's name mints for nobody.
 	both := s.member("acme", "user:both", "admin", "pep")
 	s.refused(call{as: both, path: dynamic, body: grant(asks("user:li.wei"), large)}, http.StatusForbidden)
+	narrow := s.token("acme", "user:both", "grant.mint") // by whatever token
+	s.refused(call{as: narrow, path: dynamic, body: grant(asks("user:li.wei"), large)}, http.StatusForbidden)
 
 	// Nor do those without the right, and a platform's administrator is held
 	// to the same rules.

@@ -78,6 +78,8 @@ func TestAServiceAsksForItselfOnly(t *testing.T) {
 					t.Errorf("the missing right is not named: %s", a.text)
 				}
 			}
+			// Nor does it learn what somebody else may do.
+			s.refused(call{as: "service", path: "/api/v1/evaluate", body: encode(instance(row.subject))}, http.StatusForbidden)
 		})
 	}
 

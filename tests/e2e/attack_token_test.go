@@ -186,6 +186,14 @@ func TestATokenGivesNoMoreThanItNames(t *testing.T) {
 		})
 	}
 
+	// A token that may only make tokens makes none that may more.
+	maker := s.token("acme", "user:boss", "token.create")
+	end := time.Now().Add(time.Hour).Format(time.RFC3339)
+	for _, rights := range [][]string{{"*"}, {"policy.write"}, {"token.create", "grant.mint"}} {
+		s.refused(call{as: maker, path: "/api/v1/tokens", body: encode(object{"subject": "user:boss", "rights": rights, "expires_at": end})}, http.StatusForbidden)
+	}
+	s.must(http.StatusCreated, call{as: maker, path: "/api/v1/tokens", body: encode(object{"subject": "user:boss", "rights": []string{"token.create"}, "expires_at": end})})
+
 	// A right that the owner's roles do not give is not in a token either, and
 	// nor is one that is nearly named.
 	for _, rights := range [][]string{{"release.publish.platform"}, {"platform.grant.mint"}, {"tenant.write"}, {"decide.on_behalf"}, {"*", "tenant.write"}, {"**"}, {"policy.*"}, {"Decide"}, {"decide "}} {

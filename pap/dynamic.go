@@ -194,7 +194,7 @@ func (s *Service) CreateRestriction(ctx context.Context, actor Actor, spec Restr
 	}
 	now := s.Now().UTC()
 	r := authz.Restriction{
-		ID: "rst-" + strings.ToLower(s.NewID()), Tenant: spec.Tenant, Rules: spec.Rules, Reason: spec.Reason,
+		ID: "rst-" + strings.ToLower(s.NewID()), Tenant: spec.Tenant, Platform: actor.Tenant == "", Rules: spec.Rules, Reason: spec.Reason,
 		Source: "manual:" + actor.Name, CreatedBy: actor.Name, CreatedAt: now,
 	}
 	var err error
@@ -222,7 +222,7 @@ func (s *Service) CreateRestriction(ctx context.Context, actor Actor, spec Restr
 // EndDynamic revokes a grant or lifts a restriction. Needs dynamic.revoke, and
 // for a grant that names a platform rule platform.grant.mint is not asked:
 // closing needs less than opening; lifting a restriction opens, so it needs
-// restriction.create too.
+// restriction.create too, and where the platform made it, on the platform.
 func (s *Service) EndDynamic(ctx context.Context, actor Actor, id, reason string) (authz.Revision, error) {
 	kind, err := dynamicKind(id)
 	if err != nil {
@@ -236,7 +236,7 @@ func (s *Service) EndDynamic(ctx context.Context, actor Actor, id, reason string
 		return authz.Revision{}, hide(actor, tenant, err)
 	}
 	if kind == KindRestriction {
-		if err := actor.May(ctx, "restriction.create", rightsTenant(tenant)); err != nil {
+		if err := s.mayLift(ctx, actor, id); err != nil {
 			return authz.Revision{}, err
 		}
 	}
@@ -257,6 +257,22 @@ func (s *Service) EndDynamic(ctx context.Context, actor Actor, id, reason string
 		r.Ended, r.EndedReason = &now, "lifted by "+actor.Name+": "+reason
 		return put(tx, kind, id, tenant, now, r)
 	})
+}
+
+func (s *Service) mayLift(ctx context.Context, actor Actor, id string) error {
+	var r authz.Restriction
+	err := s.Store.View(ctx, func(tx Tx) (err error) {
+		r, err = get[authz.Restriction](tx, KindRestriction, id)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	where := r.Tenant
+	if r.Platform {
+		where = Platform
+	}
+	return actor.May(ctx, "restriction.create", rightsTenant(where))
 }
 
 func dynamicKind(id string) (Kind, error) {

@@ -51,8 +51,10 @@ func (g *Grant) Live(now time.Time) bool { return g.Ended == nil && g.Validity.C
 // Restriction is a dynamic policy that only closes: DENY or REVIEW rules with
 // CEL conditions, in one tenant, for a time.
 type Restriction struct {
-	ID          string            `json:"id"`
-	Tenant      string            `json:"tenant"`
+	ID     string `json:"id"`
+	Tenant string `json:"tenant"`
+	// Platform says that the platform made it: the tenant does not lift it.
+	Platform    bool              `json:"platform,omitempty"`
 	Rules       []RestrictionRule `json:"rules"`
 	Validity    Validity          `json:"validity"`
 	Reason      string            `json:"reason"`

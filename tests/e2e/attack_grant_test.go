@@ -239,9 +239,20 @@ func TestARestrictionOnlyCloses(t *testing.T) {
 	// One that holds touches its own tenant only, and only those who may lift
 	// it do.
 	id := s.must(http.StatusCreated, call{as: boss, path: dynamic, body: restriction(deny, nil)}).textAt("/id")
-	s.effect("DENY", question("desk.open", object{"size": 1}))
+	open := question("desk.open", object{"size": 1})
+	s.effect("DENY", open)
 	for _, as := range []string{"author", "service", "pep", chief} {
 		s.refused(call{as: as, method: http.MethodDelete, path: dynamic + "/" + id}, http.StatusForbidden, http.StatusNotFound)
 	}
-	s.effect("DENY", question("desk.open", object{"size": 1}))
+	s.effect("DENY", open)
+	s.must(http.StatusOK, call{as: boss, method: http.MethodDelete, path: dynamic + "/" + id})
+	s.effect("ALLOW", open)
+
+	// What the platform closed in a tenant, the tenant does not open.
+	id = s.must(http.StatusCreated, call{as: "admin", path: dynamic, body: restriction(deny, nil)}).textAt("/id")
+	s.refused(call{as: boss, method: http.MethodDelete, path: dynamic + "/" + id}, http.StatusForbidden)
+	s.refused(call{as: boss, path: dynamic, body: grant(open, object{"waives": []string{"dynamic/" + id + "/rule_1"}})}, http.StatusBadRequest)
+	s.effect("DENY", open)
+	s.must(http.StatusOK, call{as: "admin", method: http.MethodDelete, path: dynamic + "/" + id})
+	s.effect("ALLOW", open)
 }

@@ -61,10 +61,12 @@ type Feed struct {
 func New(c Config) *Feed { return &Feed{config: c, dynamic: &pdp.Dynamic{}} }
 
 // Age is how long ago the last successful read of the store began.
-func (f *Feed) Age() time.Duration {
+func (f *Feed) Age() time.Duration { return f.config.Now().Sub(f.lastRead()) }
+
+func (f *Feed) lastRead() time.Time {
 	f.ageMu.Lock()
 	defer f.ageMu.Unlock()
-	return f.config.Now().Sub(f.read)
+	return f.read
 }
 
 // Run reads until ctx ends.
@@ -95,11 +97,16 @@ type update struct {
 	content *bundles.Content // of a new release, else nil
 }
 
-// Sync reads the store once and activates what is new.
+// Sync returns once everything is active that was committed before the call.
+// Calls that come together share one read.
 func (f *Feed) Sync(ctx context.Context) error {
+	asked := f.config.Now()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	began := f.config.Now()
+	if f.lastRead().After(asked) {
+		return f.refusal()
+	}
 	u, err := f.readStore(ctx)
 	if err != nil {
 		return fmt.Errorf("read the store: %w", err)
@@ -110,7 +117,12 @@ func (f *Feed) Sync(ctx context.Context) error {
 	f.ageMu.Lock()
 	f.read = began
 	f.ageMu.Unlock()
-	if f.refused == u.head.Release {
+	return f.refusal()
+}
+
+// refusal is the error of the newest release, where it does not compile here.
+func (f *Feed) refusal() error {
+	if f.refused > f.number() {
 		return f.refusedErr
 	}
 	return nil

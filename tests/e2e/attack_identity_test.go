@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 // instance is a request that the shipped policies let an engineer of acme
@@ -227,4 +228,33 @@ func (s *server) refusesTrusted(as string, request object, path string) {
 		}
 	}
 	s.refused(call{as: "author", path: "/api/v1/evaluate", body: encode(request)}, http.StatusBadRequest)
+}
+
+// A report says what it likes, and not who made it, where and when.
+func TestAReportIsVouchedForByItsCredential(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	for _, member := range []string{"actor", "tenant", "time", "kind", "id", "effect", "revision"} {
+		a := s.refused(call{as: "pep", path: "/api/v1/audit", body: encode(object{"action": "done", member: "globex"})}, http.StatusBadRequest)
+		if a.textAt("/errors/0/path") != "/"+member {
+			t.Errorf("%s: the place is not named: %s", member, a.text)
+		}
+	}
+	for _, as := range []string{"author", "service", "auditor"} {
+		s.refused(call{as: as, path: "/api/v1/audit", body: `{"action":"done"}`}, http.StatusForbidden)
+	}
+	// It may look like a decision, in all it may say.
+	before := time.Now().Add(-time.Second)
+	s.must(http.StatusCreated, call{as: "pep", path: "/api/v1/audit", body: encode(object{
+		"action": "release.publish", "subject": "user:root", "resource": "release:1",
+		"body": object{"kind": "decision", "actor": "user:root", "tenant": "globex", "decision": object{"effect": "ALLOW"}},
+	})})
+	a := s.must(http.StatusOK, call{as: "auditor", path: "/api/v1/audit?kind=reported"})
+	made, err := time.Parse(time.RFC3339Nano, a.textAt("/items/0/time"))
+	if err != nil || made.Before(before) || a.textAt("/items/0/kind") != "reported" || a.textAt("/items/0/actor") != "service:gateway" || a.textAt("/items/0/tenant") != "acme" {
+		t.Errorf("recorded as %s", a.text)
+	}
+	s.none("auditor", "/api/v1/audit?kind=decision")
+	s.none("auditor", "/api/v1/audit?kind=reported&tenant=globex")
+	s.none("auditor", "/api/v1/audit?actor=user:root&action=release.publish")
 }

@@ -73,8 +73,8 @@ rules:
 	}
 }
 
-// That an attribute source which hangs denies in the same way is shown where a
-// source can be made to hang: in the tests of pdp.
+// That an attribute source which hangs denies in the same way is shown where
+// one can be made to hang: TestSourceThatHangsDeniesOnlyWhatReadsIt in pdp.
 func TestAPolicyThatCannotAnswerDeniesAndTheOthersStand(t *testing.T) {
 	t.Parallel()
 	s := start(t, failing())

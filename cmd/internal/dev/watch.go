@@ -48,7 +48,7 @@ func (s *session) publish(ctx context.Context) error {
 		return err
 	}
 	fmt.Fprintf(s.Out, "%s published as release %d (unreviewed), revision %s: %s\n",
-		s.node.PAP.Now().Format(time.TimeOnly), release.Number, revision, summary(before.Diff(next)))
+		s.node.PAP.Now().Format(time.TimeOnly), release.Number, revision, summary(before, before.Diff(next)))
 	return nil
 }
 
@@ -60,8 +60,11 @@ func (s *session) read() (*bundles.Content, error) {
 }
 
 // summary names what changed; long lists are counted.
-func summary(changes []bundles.Change) string {
+func summary(before *bundles.Content, changes []bundles.Change) string {
 	const most = 6
+	if len(before.Files()) == 0 {
+		return fmt.Sprintf("%d files", len(changes))
+	}
 	var parts []string
 	for i, c := range changes {
 		if i == most {

@@ -9,8 +9,7 @@ import (
 	"time"
 )
 
-// globexes are things of globex, made there, that nobody of acme may see: each
-// bears this mark.
+// mark is in the name of everything of globex that nobody of acme may see.
 const mark = "globex-only"
 
 func TestAnotherTenantsThingsAreInvisible(t *testing.T) {

@@ -40,6 +40,7 @@ type candidate struct{ release *pdp.Release }
 func (candidate) Number() uint64                              { return 0 }
 func (candidate) Rule(string) (pap.RuleInfo, bool)            { return pap.RuleInfo{}, false }
 func (candidate) RequestDigest(authz.Request) (string, error) { return "", nil }
+func (candidate) Masked(r authz.Request) authz.Request        { return r }
 
 func newNode(t *testing.T) *node {
 	t.Helper()

@@ -94,17 +94,17 @@ func (s *Service) publish(ctx context.Context, actor Actor, base uint64, content
 	if err := mayPublish(ctx, actor, changes); err != nil {
 		return Release{}, authz.Revision{}, err
 	}
-	candidate, err := s.Gate.Check(ctx, next)
+	paths := make([]string, len(changes))
+	for i, c := range changes {
+		paths[i] = c.Path
+	}
+	candidate, err := s.Gate.Check(ctx, next, paths)
 	if err != nil {
 		return Release{}, authz.Revision{}, err
 	}
 	r.Number, r.Digest, r.Author, r.CreatedAt = base+1, next.Digest(), actor.Name, s.Now().UTC()
 	for _, f := range next.Files() {
 		r.Files = append(r.Files, ReleaseFile{Path: f.Path, Digest: sha256.Sum256(f.Data), Size: len(f.Data)})
-	}
-	paths := make([]string, len(changes))
-	for i, c := range changes {
-		paths[i] = c.Path
 	}
 	detail := map[string]any{"digest": r.Digest, "changed": paths, "note": r.Note, "unreviewed": r.Unreviewed, "restores": r.Restores}
 	revision, err := s.change(ctx, actor, auditEntry{"release.publish", onlyTenant(changes), fmt.Sprintf("release:%d", r.Number), detail}, func(tx Tx) error {

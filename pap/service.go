@@ -44,8 +44,9 @@ type Actor struct {
 // Gate checks a candidate release: it parses, compiles and runs test cases.
 type Gate interface {
 	// Check returns an error that says what is wrong, file by file, where the
-	// candidate must not be published.
-	Check(ctx context.Context, content *bundles.Content) (Candidate, error)
+	// candidate must not be published. Changed are the paths in which it
+	// differs from the newest release.
+	Check(ctx context.Context, content *bundles.Content, changed []string) (Candidate, error)
 }
 
 // Candidate is a checked release as far as publishing needs to know it.

@@ -59,7 +59,7 @@ func TestTheGateNamesWhatIsWrongAndWhere(t *testing.T) {
 					candidate[path] = text
 				}
 			}
-			release, err := New().Gate(t.Context(), content(t, candidate))
+			release, err := New().Gate(t.Context(), content(t, candidate), nil)
 			if row.want == "" {
 				if err != nil || release == nil {
 					t.Fatalf("got %v, want it to pass", err)
@@ -74,12 +74,35 @@ func TestTheGateNamesWhatIsWrongAndWhere(t *testing.T) {
 	}
 }
 
+func TestATenantsCasesHoldUpItsOwnReleasesOnly(t *testing.T) {
+	veto := "request: {tenant: acme, subject: {type: user, id: a}, action: x, resource: {type: y, id: z, properties: {cpu: 9}}}\n" +
+		"cases: [{name: large, expect: {effect: ALLOW}}]\n"
+	candidate := content(t, files{"platform/sizes.policy.yaml": sizes, "platform/sizes_cases.yaml": cases, "tenants/acme/veto_cases.yaml": veto})
+	for _, row := range []struct {
+		changed []string
+		passes  bool
+	}{
+		{[]string{"platform/sizes.policy.yaml"}, true},
+		{[]string{"tables/t.yaml", "tenants/globex/x.rego"}, true},
+		{[]string{"platform/sizes.policy.yaml", "tenants/acme/veto_cases.yaml"}, false},
+		{nil, false},
+	} {
+		if _, err := New().Gate(t.Context(), candidate, row.changed); (err == nil) != row.passes {
+			t.Errorf("changed %v: %v, want it to pass: %v", row.changed, err, row.passes)
+		}
+	}
+	broken := content(t, files{"platform/sizes.policy.yaml": sizes, "platform/sizes_cases.yaml": strings.Replace(cases, "[]", "[too_large]", 1)})
+	if _, err := New().Gate(t.Context(), broken, []string{"tenants/acme/a.rego"}); err == nil {
+		t.Error("a tenant's change passes beside a platform's case that does not hold")
+	}
+}
+
 func TestShippedPoliciesPassTheGate(t *testing.T) {
 	shipped, err := Shipped()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := New().Gate(t.Context(), shipped); err != nil {
+	if _, err := New().Gate(t.Context(), shipped, nil); err != nil {
 		t.Error(err)
 	}
 }

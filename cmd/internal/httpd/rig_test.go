@@ -84,8 +84,8 @@ func (r *recorder) breakWith(err error) {
 // gate compiles; what else a gate does is tested where it lives.
 type gate struct{ engine *engine.Engine }
 
-func (g gate) Check(ctx context.Context, content *bundles.Content) (pap.Candidate, error) {
-	release, err := g.engine.Gate(ctx, content)
+func (g gate) Check(ctx context.Context, content *bundles.Content, changed []string) (pap.Candidate, error) {
+	release, err := g.engine.Gate(ctx, content, changed)
 	if err != nil {
 		return nil, err
 	}

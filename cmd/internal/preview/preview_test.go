@@ -30,7 +30,7 @@ type node struct {
 
 type gate struct{ engine *engine.Engine }
 
-func (g gate) Check(ctx context.Context, content *bundles.Content) (pap.Candidate, error) {
+func (g gate) Check(ctx context.Context, content *bundles.Content, _ []string) (pap.Candidate, error) {
 	release, err := g.engine.Compile(ctx, content)
 	return candidate{release}, err
 }

@@ -34,8 +34,8 @@ type gate struct {
 	guard    *access.Guard
 }
 
-func (g gate) Check(ctx context.Context, content *bundles.Content) (pap.Candidate, error) {
-	release, err := g.policies.Gate(ctx, content)
+func (g gate) Check(ctx context.Context, content *bundles.Content, changed []string) (pap.Candidate, error) {
+	release, err := g.policies.Gate(ctx, content, changed)
 	if err != nil {
 		return nil, err
 	}

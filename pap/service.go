@@ -68,6 +68,9 @@ type RuleInfo struct {
 	Finding  bool         // false for rules that only oblige, limit or route
 	Waivable bool
 	Tenant   string // "" for the platform layer
+	// Platform says that the platform wrote it: a rule of its layer, or of a
+	// restriction that it made in a tenant.
+	Platform bool
 }
 
 // Config is what a Service is handed; every field but Ceiling is required.

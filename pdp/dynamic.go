@@ -3,6 +3,7 @@ package pdp
 import (
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/xiezhi-project/xiezhi/bundles"
@@ -109,6 +110,27 @@ func (d *Dynamic) restrictionsFor(tenant string, now time.Time) []CompiledRestri
 		}
 	}
 	return live
+}
+
+// Rule finds a rule of a live restriction by its full name,
+// "dynamic/<restriction>/<rule>".
+func (d *Dynamic) Rule(name string, now time.Time) (*Rule, *authz.Restriction, bool) {
+	if d == nil {
+		return nil, nil, false
+	}
+	id, rest, _ := strings.Cut(strings.TrimPrefix(name, "dynamic/"), "/")
+	for _, t := range d.tenants {
+		r, ok := t.restrictions[id]
+		if !ok || !r.Restriction.Live(now) {
+			continue
+		}
+		for _, p := range r.Program.Policies() {
+			if rule, ok := p.Rule(rest); ok && p.ID+"/"+rest == name {
+				return rule, r.Restriction, true
+			}
+		}
+	}
+	return nil, nil, false
 }
 
 // Grants lists every grant in the index, for the check that a new release does

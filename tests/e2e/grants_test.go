@@ -369,6 +369,12 @@ func TestARestrictionEndsAsAnnounced(t *testing.T) {
 
 	id = restrict("REVIEW", time.Now().Add(time.Hour))
 	s.effect("REVIEW", open)
+	s.mint(boss, open, satisfies("dynamic/"+id+"/frozen"))
+	if d := s.effect("ALLOW", open); !d.has("dynamic/" + id + "/frozen") {
+		t.Errorf("a satisfied review leaves the answer: %+v", d.Reasons)
+	}
+	s.effect("REVIEW", changed(open, "subject.id", "somebody.else"))
+	s.refused(call{as: boss, path: dynamic, body: grant(open, satisfies("dynamic/"+id+"/nothing"))}, http.StatusBadRequest)
 	s.must(http.StatusOK, call{as: boss, method: http.MethodDelete, path: dynamic + "/" + id})
 	s.effect("ALLOW", open)
 

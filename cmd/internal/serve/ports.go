@@ -55,14 +55,24 @@ type candidate struct {
 func (c candidate) Number() uint64 { return c.snapshot.Release.Number }
 
 func (c candidate) Rule(name string) (pap.RuleInfo, bool) {
-	rule, ok := c.snapshot.Release.Rule(name)
+	if rule, ok := c.snapshot.Release.Rule(name); ok {
+		_, tenant, _ := pdp.PolicyPlace(name) // names of compiled rules parse
+		return ruleInfo(rule, tenant), true
+	}
+	rule, restriction, ok := c.snapshot.Dynamic.Rule(name, time.Now())
 	if !ok {
 		return pap.RuleInfo{}, false
 	}
-	info := pap.RuleInfo{Digest: rule.Digest.String(), Waivable: rule.Waivable}
-	_, info.Tenant, _ = pdp.PolicyPlace(name) // names of compiled rules parse
-	info.Effect, info.Finding = rule.Kind.Effect()
+	info := ruleInfo(rule, restriction.Tenant)
+	info.Platform = restriction.Platform
 	return info, true
+}
+
+// ruleInfo describes a rule of this tenant's, "" for the platform's.
+func ruleInfo(rule *pdp.Rule, tenant string) pap.RuleInfo {
+	info := pap.RuleInfo{Digest: rule.Digest.String(), Waivable: rule.Waivable, Tenant: tenant, Platform: tenant == ""}
+	info.Effect, info.Finding = rule.Kind.Effect()
+	return info
 }
 
 func (c candidate) RequestDigest(req authz.Request) (string, error) {

@@ -151,7 +151,7 @@ func (s *Service) ruleRefs(ctx context.Context, actor Actor, active Candidate, t
 		case slices.ContainsFunc(refs, func(r authz.RuleRef) bool { return r.Rule == name }):
 			return nil, field(at, "rule %q is named twice", name)
 		}
-		if info.Platform {
+		if info.Tenant == "" || info.Platform {
 			if err := actor.May(ctx, "platform.grant.mint", Platform); err != nil {
 				return nil, fmt.Errorf("rule %s is the platform's: %w", name, err)
 			}

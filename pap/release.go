@@ -345,7 +345,8 @@ func ReadContent(tx Tx, r Release) (*bundles.Content, error) {
 	return content, nil
 }
 
-// Releases lists releases, the newest first. Needs release.read.
+// Releases lists releases, the newest first. Needs release.read. A tenant's
+// readers learn author and note of their own releases only.
 func (s *Service) Releases(ctx context.Context, actor Actor, before uint64, limit int) (Page[Release], error) {
 	if err := actor.May(ctx, "release.read", rightsTenant(actor.Tenant)); err != nil {
 		return Page[Release]{}, err
@@ -360,7 +361,23 @@ func (s *Service) Releases(ctx context.Context, actor Actor, before uint64, limi
 		page.Items = items
 		return err
 	})
+	for i := range page.Items {
+		page.Items[i] = page.Items[i].seenBy(actor)
+	}
 	return page, err
+}
+
+// seenBy leaves out what is not the actor's business: who published, and why,
+// is often another tenant's.
+func (r Release) seenBy(actor Actor) Release {
+	if actor.Tenant == "" {
+		return r
+	}
+	if r.Author != actor.Name {
+		r.Author, r.Note = "", ""
+	}
+	r.Files = slices.DeleteFunc(r.Files, func(f ReleaseFile) bool { return !visible(actor, f.Path) })
+	return r
 }
 
 // Release returns one release with its files: all of them for the platform's
@@ -375,8 +392,7 @@ func (s *Service) Release(ctx context.Context, actor Actor, number uint64) (Rele
 		r, err = tx.Release(number)
 		return err
 	})
-	r.Files = slices.DeleteFunc(r.Files, func(f ReleaseFile) bool { return !visible(actor, f.Path) })
-	return r, err
+	return r.seenBy(actor), err
 }
 
 // FileDiff is one changed file between two releases. Nil means absent.

@@ -68,8 +68,8 @@ type RuleInfo struct {
 	Finding  bool         // false for rules that only oblige, limit or route
 	Waivable bool
 	Tenant   string // "" for the platform layer
-	// Platform says that the platform wrote it: a rule of its layer, or of a
-	// restriction that it made in a tenant.
+	// Platform says that the platform made the tenant's restriction that the
+	// rule is of; rules without a tenant are the platform's anyway.
 	Platform bool
 }
 

@@ -29,6 +29,8 @@ func TestAnotherTenantsThingsAreInvisible(t *testing.T) {
 		"validity": object{"end": time.Now().Add(time.Hour).Format(time.RFC3339)},
 	})}).textAt("/id")
 	s.must(http.StatusOK, s.draft(chief, "tenants/globex/"+mark+".policy.yaml", "id: "+mark+"\nname: Draft\nrules: []\n"))
+	s.must(http.StatusOK, s.draft(chief, "tenants/globex/"+mark+"_ok.policy.yaml", "id: "+mark+"\nname: Published\nrules: [{condition: 'false', effect: DENY}]\n"))
+	s.must(http.StatusCreated, call{as: chief, path: "/api/v1/releases", body: encode(object{"drafts": []string{"tenants/globex/" + mark + "_ok.policy.yaml"}, "note": mark})})
 	s.must(http.StatusCreated, call{as: chief, path: "/api/v1/audit", body: encode(object{"action": "done", "subject": "user:" + mark})})
 	if d := s.decide(gate, object{"subject": object{"type": "user", "id": mark}, "action": "x", "resource": object{"type": "t", "id": mark}}); d.Effect != "DENY" {
 		t.Fatalf("%+v", d)
@@ -43,7 +45,7 @@ func TestAnotherTenantsThingsAreInvisible(t *testing.T) {
 			"/api/v1/audit?limit=1000", "/api/v1/audit?subject=user:" + mark, "/api/v1/audit?actor=user:chief", "/api/v1/audit?kind=change&limit=1000",
 			"/api/v1/policies?limit=1000", "/api/v1/policies?prefix=tenants/globex", "/api/v1/policies?drafts=true&deleted=true", "/api/v1/policies?layer=tenant",
 			"/api/v1/subjects?limit=1000", "/api/v1/roles?limit=1000", "/api/v1/bindings?limit=1000", "/api/v1/tokens?limit=1000",
-			dynamic + "?kind=restriction", dynamic + "?kind=grant", "/api/v1/tenants",
+			dynamic + "?kind=restriction", dynamic + "?kind=grant", "/api/v1/tenants", "/api/v1/releases", "/api/v1/releases/1", "/api/v1/releases/2",
 			"/api/v1/subjects?cursor=globex/", "/api/v1/tokens?cursor=0", dynamic + "?kind=restriction&cursor=" + restriction[:8],
 		} {
 			a := s.do(call{as: as, path: path})

@@ -70,7 +70,7 @@ func (c candidate) Rule(name string) (pap.RuleInfo, bool) {
 
 // ruleInfo describes a rule of this tenant's, "" for the platform's.
 func ruleInfo(rule *pdp.Rule, tenant string) pap.RuleInfo {
-	info := pap.RuleInfo{Digest: rule.Digest.String(), Waivable: rule.Waivable, Tenant: tenant, Platform: tenant == ""}
+	info := pap.RuleInfo{Digest: rule.Digest.String(), Waivable: rule.Waivable, Tenant: tenant}
 	info.Effect, info.Finding = rule.Kind.Effect()
 	return info
 }

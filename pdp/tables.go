@@ -50,7 +50,7 @@ func (t *Tables) add(name string, data []byte) error {
 	if file.Platform != nil {
 		v, err := authz.ValueOf(file.Platform)
 		if err != nil {
-			return fmt.Errorf("/platform%w", err)
+			return authz.Under(err, "/platform")
 		}
 		t.Platform = t.Platform.With(name, v)
 	}
@@ -60,7 +60,7 @@ func (t *Tables) add(name string, data []byte) error {
 		}
 		v, err := authz.ValueOf(content)
 		if err != nil {
-			return fmt.Errorf("/tenants/%s%w", tenant, err)
+			return authz.Under(err, "/tenants/"+tenant)
 		}
 		t.Tenants[tenant] = t.Tenants[tenant].With(name, v)
 	}

@@ -46,6 +46,7 @@ publishes the shipped policies. Keys of the configuration are in docs/operate.md
 	cmd.Flags().String("tls-cert", "", "PEM `file` of the certificate chain")
 	cmd.Flags().String("tls-key", "", "PEM `file` of its key")
 	cmd.Flags().Bool("insecure-listen", false, "allow plain HTTP beyond loopback, behind a proxy that ends TLS")
+	cmd.Flags().String("static-attributes", "", "YAML `file` behind the attribute source static")
 	cmd.Flags().String("log-level", "", "debug, info, warn or error (default info)")
 	cmd.Flags().String("log-format", "", "text or json (default text)")
 	return cmd

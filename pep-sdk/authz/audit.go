@@ -84,7 +84,7 @@ func ParseAuditRecord(data []byte) (AuditRecord, error) {
 	}
 	for i := range v.Len() {
 		if err := r.set(v.Name(i), v.Index(i)); err != nil {
-			return AuditRecord{}, underPath(err, "/"+escapePointer(v.Name(i)))
+			return AuditRecord{}, Under(err, "/"+escapePointer(v.Name(i)))
 		}
 	}
 	return r, nil

@@ -28,8 +28,10 @@ func (e *FieldError) Error() string {
 	return e.Path + ": " + e.Detail
 }
 
-// underPath prefixes the path of a FieldError.
-func underPath(err error, prefix string) error {
+// Under says that an error about a part of a document is about the member at
+// prefix: it prefixes the path of a [*FieldError], and makes one of any other
+// error.
+func Under(err error, prefix string) error {
 	var field *FieldError
 	if errors.As(err, &field) {
 		return &FieldError{Path: prefix + field.Path, Detail: field.Detail}
@@ -133,12 +135,12 @@ func (p *parser) object(depth int) (Value, error) {
 		}
 		p.space()
 		if p.pos == len(p.data) || p.data[p.pos] != ':' {
-			return Value{}, underPath(p.fault("a colon is expected"), "/"+escapePointer(name))
+			return Value{}, Under(p.fault("a colon is expected"), "/"+escapePointer(name))
 		}
 		p.pos++
 		v, err := p.value(depth + 1)
 		if err != nil {
-			return Value{}, underPath(err, "/"+escapePointer(name))
+			return Value{}, Under(err, "/"+escapePointer(name))
 		}
 		if n := len(members); n > 0 && members[n-1].Name >= name {
 			sorted = false
@@ -184,7 +186,7 @@ func (p *parser) list(depth int) (Value, error) {
 	for {
 		v, err := p.value(depth + 1)
 		if err != nil {
-			return Value{}, underPath(err, "/"+strconv.Itoa(len(elems)))
+			return Value{}, Under(err, "/"+strconv.Itoa(len(elems)))
 		}
 		elems = append(elems, Member{Value: v})
 		p.space()

@@ -162,7 +162,7 @@ func RequestOf(v Value, extra ...string) (Request, error) {
 			err = unknownUnless(extra, name)
 		}
 		if err != nil {
-			return Request{}, underPath(err, "/"+escapePointer(name))
+			return Request{}, Under(err, "/"+escapePointer(name))
 		}
 	}
 	return r, r.Validate()
@@ -196,7 +196,7 @@ func entityOf(v Value) (Entity, error) {
 			err = fmt.Errorf("unknown member")
 		}
 		if err != nil {
-			return Entity{}, underPath(err, "/"+escapePointer(name))
+			return Entity{}, Under(err, "/"+escapePointer(name))
 		}
 	}
 	return e, nil
@@ -222,7 +222,7 @@ func actionOf(v Value) (Action, error) {
 			err = fmt.Errorf("unknown member")
 		}
 		if err != nil {
-			return Action{}, underPath(err, "/"+escapePointer(name))
+			return Action{}, Under(err, "/"+escapePointer(name))
 		}
 	}
 	return a, nil

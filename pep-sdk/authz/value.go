@@ -199,7 +199,7 @@ func valueOfSlice[T any](data []T, path string, depth int) (Value, error) {
 	for i, e := range data {
 		v, err := valueOf(e, "", depth+1)
 		if err != nil {
-			return Value{}, underPath(err, path+"/"+strconv.Itoa(i))
+			return Value{}, Under(err, path+"/"+strconv.Itoa(i))
 		}
 		elems[i].Value = v
 	}
@@ -214,7 +214,7 @@ func valueOfMap[T any](data map[string]T, path string, depth int) (Value, error)
 		}
 		v, err := valueOf(e, "", depth+1)
 		if err != nil {
-			return Value{}, underPath(err, path+"/"+escapePointer(name))
+			return Value{}, Under(err, path+"/"+escapePointer(name))
 		}
 		members = append(members, Member{name, v})
 	}

@@ -40,6 +40,10 @@ type Server struct {
 	DatabaseURL     string `koanf:"database_url"`
 	DatabaseURLFile string `koanf:"database_url_file"`
 
+	// StaticAttributes is a YAML file of attributes that policies may trust: the
+	// source "static" of attributes.yaml. It is read at the start.
+	StaticAttributes string `koanf:"static_attributes"`
+
 	// Budget bounds one decision.
 	Budget time.Duration `koanf:"budget"`
 	// GrantCeiling is the longest validity of a grant made by hand.

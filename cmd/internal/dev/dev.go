@@ -34,6 +34,7 @@ type Options struct {
 	StreamListen string
 	Data         string
 	Policies     string // a folder to watch; empty: Shipped
+	Attributes   string // a file for the source "static"; empty: none
 	ReadyFile    string
 	Shipped      *bundles.Content // the policies that ship with the binary
 	Out          io.Writer
@@ -67,7 +68,7 @@ func Run(ctx context.Context, o Options) error {
 	defer listener.Close() //nolint:errcheck // closed twice when all went well
 
 	server := config.Defaults()
-	server.Listen, server.Data = o.Listen, o.Data
+	server.Listen, server.Data, server.StaticAttributes = o.Listen, o.Data, o.Attributes
 	node, err := serve.Open(ctx, server, o.Log)
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -23,6 +24,7 @@ import (
 	"github.com/xiezhi-project/xiezhi/cmd/internal/sqlite"
 	"github.com/xiezhi-project/xiezhi/pap"
 	"github.com/xiezhi-project/xiezhi/pdp"
+	"github.com/xiezhi-project/xiezhi/pdp/pip"
 )
 
 // Store is what a node keeps its state in.
@@ -75,7 +77,11 @@ func OpenCore(ctx context.Context, c config.Server, store Store, recorder pdp.Re
 	core := &Core{Store: store, policies: &policies{Engine: engine.New()}}
 	directory := &pap.Directory{}
 	uses := &useCounter{}
-	core.PDP = pdp.New(pdp.Config{Recorder: recorder, Uses: uses, Budget: c.Budget, Now: time.Now, NewID: newID})
+	sources, err := attributeSources(c)
+	if err != nil {
+		return nil, err
+	}
+	core.PDP = pdp.New(pdp.Config{Sources: sources, Recorder: recorder, Uses: uses, Budget: c.Budget, Now: time.Now, NewID: newID})
 	core.Feed = feed.New(feed.Config{
 		Store: store, PDP: core.PDP, Directory: directory, Compile: core.policies.compile,
 		CompileRestriction: core.policies.Restriction, Poll: pollEvery, Now: time.Now, Log: log,
@@ -90,6 +96,22 @@ func OpenCore(ctx context.Context, c config.Server, store Store, recorder pdp.Re
 		return nil, fmt.Errorf("read the store: %w", err)
 	}
 	return core, nil
+}
+
+// attributeSources are the sources beside the directory.
+func attributeSources(c config.Server) (map[string]pdp.AttributeSource, error) {
+	if c.StaticAttributes == "" {
+		return nil, nil
+	}
+	file, err := os.Open(filepath.Clean(c.StaticAttributes))
+	if err != nil {
+		return nil, fmt.Errorf("static_attributes: %w", err)
+	}
+	static, err := pip.ReadStatic(file)
+	if err := errors.Join(err, file.Close()); err != nil {
+		return nil, fmt.Errorf("static_attributes: %s: %w", c.StaticAttributes, err)
+	}
+	return map[string]pdp.AttributeSource{pip.StaticSource: static}, nil
 }
 
 // active is the release in force, as pap sees it.

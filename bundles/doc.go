@@ -3,7 +3,7 @@
 //
 // A [Content] is immutable. Its digest depends on the paths and the bytes of
 // the files and on nothing else, so the same commit gives the same digest
-// anywhere (DESIGN §4). Bytes from outside enter through [NewContent] and
+// anywhere. Bytes from outside enter through [NewContent] and
 // [ReadFS], which refuse paths that leave the folder and content over the
 // limits.
 package bundles

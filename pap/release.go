@@ -243,7 +243,7 @@ func (s *Service) writeDocuments(tx Tx, actor Actor, changes []bundles.Change, n
 }
 
 // endChangedGrants ends every grant that names a rule which is no longer what
-// it was, for good: a rollback does not revive it (DESIGN §2).
+// it was, for good: a rollback does not revive it (docs/semantics.md).
 func (s *Service) endChangedGrants(tx Tx, candidate Candidate) error {
 	now := s.Now().UTC()
 	var after string

@@ -11,7 +11,7 @@ import (
 )
 
 // combination turns the outcomes of all applicable policies into one decision,
-// by the numbered rules of DESIGN §2. It depends on the set of outcomes, not
+// by the numbered rules of docs/semantics.md. It depends on the set of outcomes, not
 // on their order.
 type combination struct {
 	in          *Input

@@ -104,7 +104,7 @@ func drawGrant(t *rapid.T, i int, names []string, digests []bundles.Digest) *aut
 	return g
 }
 
-// expected is DESIGN §2 as predicates over the whole world, sharing nothing
+// expected is docs/semantics.md as predicates over the whole world, sharing nothing
 // with combine.
 func (w *world) expected() authz.Effect {
 	opens := func(o Outcome, r *Rule, refs func(*authz.Grant) []authz.RuleRef) bool {

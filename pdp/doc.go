@@ -4,7 +4,7 @@
 // Main path: [PDP.Decide] takes the active [Snapshot] once, so a decision ends
 // on the release it began with; it matches policy scopes, resolves the trusted
 // attributes that applicable policies declare, evaluates them under a budget,
-// combines (combine.go holds the numbered rules of DESIGN §2), counts the uses
+// combines (combine.go holds the numbered rules of docs/semantics.md), counts the uses
 // of counted grants, and records.
 //
 // Invariants. Anything that goes wrong closes: a policy that applies and fails

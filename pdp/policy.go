@@ -78,12 +78,12 @@ type Rule struct {
 	Line        int
 	// Digest covers the rule's policy (text and metadata), every module and
 	// schema it can reach, and its approval template; never tables. A grant
-	// names it together with the id (DESIGN §2).
+	// names it together with the id (docs/semantics.md).
 	Digest bundles.Digest
 }
 
 // Durability says what must have happened to the decision record before the
-// answer leaves (DESIGN §8).
+// answer leaves (docs/semantics.md).
 type Durability uint8
 
 const (

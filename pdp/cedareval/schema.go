@@ -26,7 +26,7 @@ type Schema struct {
 	shapes map[root][]resolved.RecordType
 }
 
-// The context members that every request has (DESIGN §5).
+// The context members that every request has.
 const (
 	tenantMember = "tenant"
 	nowMember    = "now"

@@ -41,7 +41,7 @@ func TestConditionsSeeTheRequest(t *testing.T) {
 		{"resource.properties.tags in [{'itsm:owner': 'li.wei'}]", "true"},
 		{"type(resource.properties.tags) == map && type(resource.properties.ingress) == list", "true"},
 
-		// Numbers (DESIGN §5).
+		// Numbers (docs/semantics.md).
 		{"resource.properties.cpu == 2 && resource.properties.cpu == 2.0 && resource.properties.memory_gib == 4", "true"},
 		{"type(resource.properties.memory_gib) == int && type(resource.properties.load) == double", "true"},
 		{"resource.properties.memory_gib in [4, 8] && resource.properties.memory_gib in [4.0]", "true"},

@@ -4,7 +4,7 @@ import "time"
 
 // RuleRef names one rule by policy and id, "platform/network/public_ip", and
 // by the digest it had when it was named: a rule that changes is no longer
-// the rule that was named (DESIGN §2).
+// the rule that was named (docs/semantics.md).
 type RuleRef struct {
 	Rule   string `json:"rule"`
 	Digest string `json:"digest"`

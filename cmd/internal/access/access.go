@@ -79,7 +79,7 @@ type Config struct {
 	Feed      Feed
 	Now       func() time.Time
 	// Fresh is how old the directory may be before it is read again; at most
-	// the second in which a revocation must hold (DESIGN §5).
+	// the second in which a revocation must hold.
 	Fresh time.Duration
 }
 

@@ -353,3 +353,30 @@ func (s *Service) CountUses(ctx context.Context, grants []*authz.Grant, useKey s
 	}
 	return nil, err
 }
+
+// SpentUses returns the grants that have no use left or have ended, and counts
+// nothing.
+func (s *Service) SpentUses(ctx context.Context, grants []*authz.Grant) (spent []string, err error) {
+	err = s.Store.View(ctx, func(tx Tx) error {
+		spent = spent[:0]
+		for _, g := range grants {
+			newest, err := get[authz.Grant](tx, KindGrant, g.ID)
+			if err != nil {
+				return err
+			}
+			uses, err := tx.GrantUses(GrantUse{Grant: g.ID}, newest.Uses)
+			if err != nil {
+				return err
+			}
+			taken := slices.IndexFunc(uses, func(u GrantUse) bool { return u.Grant != g.ID })
+			if taken < 0 {
+				taken = len(uses)
+			}
+			if !newest.Live(s.Now()) || taken >= newest.Uses {
+				spent = append(spent, g.ID)
+			}
+		}
+		return nil
+	})
+	return spent, err
+}

@@ -63,10 +63,13 @@ type Recorder interface {
 	Record(ctx context.Context, r *Record) error
 }
 
-// UseCounter counts uses of counted grants, in one transaction for all of
-// them. It returns the ids of those that had no use left; then none is counted.
+// UseCounter knows the uses of counted grants.
 type UseCounter interface {
+	// CountUses takes one use of each, in one transaction. It returns the ids
+	// of those that had none left; then none is counted.
 	CountUses(ctx context.Context, grants []*authz.Grant, caller Caller, decisionID string) (spent []string, err error)
+	// SpentUses returns the ids of those that have none left, and counts none.
+	SpentUses(ctx context.Context, grants []*authz.Grant) (spent []string, err error)
 }
 
 // Config is what a PDP is handed. Now and NewID are required.
@@ -146,7 +149,10 @@ func (p *PDP) Decide(ctx context.Context, req authz.Request, caller Caller) (aut
 	}
 	d := q.combine()
 	d.ID = p.config.NewID()
-	if d, err = p.count(ctx, q, d, caller); err != nil {
+	d, err = p.settle(q, d, func(grants []*authz.Grant) ([]string, error) {
+		return p.config.Uses.CountUses(ctx, grants, caller, d.ID)
+	})
+	if err != nil {
 		return authz.Decision{}, err
 	}
 	if err := p.record(ctx, q, &d.Decision, caller); err != nil {
@@ -164,6 +170,10 @@ func (p *PDP) Evaluate(ctx context.Context, s *Snapshot, req authz.Request, expl
 	}
 	d := q.combine()
 	d.ID = p.config.NewID()
+	d, err = p.settle(q, d, func(grants []*authz.Grant) ([]string, error) { return p.config.Uses.SpentUses(ctx, grants) })
+	if err != nil {
+		return authz.Decision{}, nil, err
+	}
 	if !explain {
 		return d.Decision, nil, nil
 	}
@@ -191,15 +201,15 @@ func (p *PDP) MaySelfOn(ctx context.Context, s *Snapshot, req authz.Request) (au
 	return q.combine().Decision, nil
 }
 
-// count takes one use of each counted grant that an ALLOW rests on. Where one
-// has none left, the decision is combined again without it.
-func (p *PDP) count(ctx context.Context, q *question, d combined, caller Caller) (combined, error) {
+// settle asks the counter about the counted grants that an ALLOW rests on.
+// Where one has no use left, the decision is combined again without it.
+func (p *PDP) settle(q *question, d combined, ask func([]*authz.Grant) (spent []string, err error)) (combined, error) {
 	for d.Effect == authz.Allow && len(d.counted) > 0 {
 		spent := grantIDs(d.counted)
 		if p.config.Uses != nil {
 			var err error
-			if spent, err = p.config.Uses.CountUses(ctx, d.counted, caller, d.ID); err != nil {
-				return combined{}, fmt.Errorf("count uses of grants: %w", err)
+			if spent, err = ask(d.counted); err != nil {
+				return combined{}, fmt.Errorf("uses of grants: %w", err)
 			}
 			if len(spent) == 0 {
 				return d, nil

@@ -265,6 +265,13 @@ func (u *uses) CountUses(_ context.Context, grants []*authz.Grant, _ pdp.Caller,
 	return nil, nil
 }
 
+func (u *uses) SpentUses(_ context.Context, grants []*authz.Grant) ([]string, error) {
+	if u.left == 0 {
+		return []string{grants[0].ID}, nil
+	}
+	return nil, nil
+}
+
 func TestCountedGrantStopsWhenItsUsesAreSpent(t *testing.T) {
 	release := compile(t, 1, files{
 		"platform/all.policy.json": allowAll,
@@ -284,9 +291,15 @@ func TestCountedGrantStopsWhenItsUsesAreSpent(t *testing.T) {
 			t.Errorf("use %d: %s %v, want %s", i+1, d.Effect, err, want)
 		}
 	}
-	if d, _, err := p.Evaluate(t.Context(), snapshot, request(), false); err != nil || d.Effect != authz.Allow || counter.left != 0 {
-		t.Errorf("evaluate: %s %v with %d uses left; it must not count", d.Effect, err, counter.left)
+	evaluate := func(left int, want authz.Effect) {
+		t.Helper()
+		counter.left = left
+		if d, _, err := p.Evaluate(t.Context(), snapshot, request(), false); err != nil || d.Effect != want || counter.left != left {
+			t.Errorf("evaluate: %s %v with %d of %d uses left, want %s and no use", d.Effect, err, counter.left, left, want)
+		}
 	}
+	evaluate(0, authz.Review)
+	evaluate(1, authz.Allow)
 	without := newPDP(snapshot, nil)
 	if d, _ := without.Decide(t.Context(), request(), pdp.Caller{}); d.Effect != authz.Review {
 		t.Errorf("without a counter: %s, want REVIEW", d.Effect)

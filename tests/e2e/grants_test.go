@@ -318,6 +318,9 @@ func TestUsesOfAGrantAreCounted(t *testing.T) {
 		t.Errorf("somebody else's key: %s", got)
 	}
 	s.effect("REVIEW", open)
+	if d := s.decisionOf(s.do(call{as: "author", path: "/api/v1/evaluate", body: encode(open)})); d.Effect != "REVIEW" {
+		t.Errorf("evaluate by a spent grant: %+v", d)
+	}
 
 	// Without keys each ALLOW is a use; every door counts.
 	s.mint(boss, open, large(3))

@@ -223,6 +223,10 @@ func (u *useCounter) CountUses(ctx context.Context, grants []*authz.Grant, calle
 	return u.pap.CountUses(ctx, grants, key)
 }
 
+func (u *useCounter) SpentUses(ctx context.Context, grants []*authz.Grant) ([]string, error) {
+	return u.pap.SpentUses(ctx, grants)
+}
+
 // populate publishes files beside the shipped self policies and makes callers.
 func (r *rig) populate(ctx context.Context, files map[string]string) {
 	r.t.Helper()

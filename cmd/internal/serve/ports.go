@@ -96,3 +96,7 @@ func (u *useCounter) CountUses(ctx context.Context, grants []*authz.Grant, calle
 	}
 	return u.pap.CountUses(ctx, grants, key)
 }
+
+func (u *useCounter) SpentUses(ctx context.Context, grants []*authz.Grant) ([]string, error) {
+	return u.pap.SpentUses(ctx, grants)
+}

@@ -13,6 +13,8 @@ import (
 var (
 	ErrNotFound = errors.New("not found")
 	ErrConflict = errors.New("already exists")
+	// ErrStoreUnavailable means that the database cannot be reached now.
+	ErrStoreUnavailable = errors.New("the database cannot be reached")
 	// ErrText refuses what a database cannot hold: see [CheckText], [CheckKeys].
 	ErrText = errors.New("text must be valid UTF-8 without U+0000, and keys short")
 )

@@ -87,6 +87,7 @@ var problems = []struct {
 	{is: pap.ErrConflict, status: http.StatusConflict, code: "already_exists", title: "It already exists"},
 	{is: pap.ErrNotFound, status: http.StatusNotFound, code: "not_found"},
 	{is: access.ErrLockout, status: http.StatusConflict, code: "lockout", title: "No administrator would remain"},
+	{is: pap.ErrStoreUnavailable, status: http.StatusServiceUnavailable, code: "store_unavailable", title: "The database cannot be reached", hide: true},
 	{is: context.DeadlineExceeded, status: http.StatusServiceUnavailable, code: "timeout", title: "The server did not finish in time", hide: true},
 	{is: context.Canceled, status: http.StatusServiceUnavailable, code: "stopping", title: "The server is stopping", hide: true},
 	{is: errInternal, status: http.StatusInternalServerError, code: "internal", hide: true},

@@ -202,6 +202,9 @@ func (s *Store) begin(ctx context.Context, options pgx.TxOptions) (handle pgx.Tx
 		s.pool.Reset()
 		handle, err = s.pool.BeginTx(ctx, options)
 	}
+	if unreached := new(pgconn.ConnectError); err != nil && (errors.As(err, &unreached) || broken(err)) {
+		return nil, nil, fmt.Errorf("begin transaction: %w: %w", pap.ErrStoreUnavailable, err)
+	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("begin transaction: %w", err)
 	}

@@ -34,6 +34,24 @@ type Text struct {
 	ZH string `json:"zh" yaml:"zh"`
 }
 
+// Placeholders visits the names between braces, as [fillText] replaces them, of
+// both languages.
+func (t Text) Placeholders(yield func(name string) bool) {
+	for _, text := range []string{t.EN, t.ZH} {
+		for {
+			_, rest, open := strings.Cut(text, "{")
+			name, after, closed := strings.Cut(rest, "}")
+			if !open || !closed {
+				break
+			}
+			if !yield(name) {
+				return
+			}
+			text = after
+		}
+	}
+}
+
 // RuleKind says which set of its policy a rule contributes to.
 type RuleKind uint8
 

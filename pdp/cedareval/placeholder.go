@@ -20,20 +20,12 @@ type placeholder struct {
 // sorted.
 func readPlaceholders(message pdp.Text) ([]placeholder, error) {
 	var found []placeholder
-	for _, text := range []string{message.EN, message.ZH} {
-		for {
-			_, rest, open := strings.Cut(text, "{")
-			name, after, closed := strings.Cut(rest, "}")
-			if !open || !closed {
-				break
-			}
-			text = after
-			pointer, err := requestPointer(name)
-			if err != nil {
-				return nil, err
-			}
-			found = append(found, placeholder{name, pointer})
+	for name := range message.Placeholders {
+		pointer, err := requestPointer(name)
+		if err != nil {
+			return nil, err
 		}
+		found = append(found, placeholder{name, pointer})
 	}
 	slices.SortFunc(found, func(a, b placeholder) int { return strings.Compare(a.name, b.name) })
 	return slices.CompactFunc(found, func(a, b placeholder) bool { return a.name == b.name }), nil

@@ -172,25 +172,17 @@ func readOf(root string, steps []string) (string, error) {
 // is a dotted path into the request; one that leads nowhere is an error.
 func messageReads(t pdp.Text) ([]string, error) {
 	var reads []string
-	for _, text := range []string{t.EN, t.ZH} {
-		for {
-			_, rest, opened := strings.Cut(text, "{")
-			name, after, closed := strings.Cut(rest, "}")
-			if !opened || !closed {
-				break
-			}
-			text = after
-			steps := strings.Split(name, ".")
-			read, err := readOf(steps[0], steps[1:])
-			if err == nil && !placed(steps) {
-				err = fmt.Errorf("want a member of the request, such as {resource.properties.cpu}")
-			}
-			if err != nil {
-				return nil, fmt.Errorf("placeholder {%s}: %w", name, err)
-			}
-			if read != "" {
-				reads = append(reads, read)
-			}
+	for name := range t.Placeholders {
+		steps := strings.Split(name, ".")
+		read, err := readOf(steps[0], steps[1:])
+		if err == nil && !placed(steps) {
+			err = fmt.Errorf("want a member of the request, such as {resource.properties.cpu}")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("placeholder {%s}: %w", name, err)
+		}
+		if read != "" {
+			reads = append(reads, read)
 		}
 	}
 	return reads, nil

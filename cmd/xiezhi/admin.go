@@ -44,7 +44,7 @@ force again.`,
 		Example: "  xiezhi admin bootstrap --name ops --data /var/lib/xiezhi",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := flags.load(cmd)
+			c, err := flags.load()
 			if err != nil {
 				return err
 			}
@@ -85,7 +85,7 @@ force again.`,
 }
 
 func withStore(cmd *cobra.Command, flags *serverFlags, work func(context.Context, serve.Store) error) error {
-	c, err := flags.load(cmd)
+	c, err := flags.load()
 	if err != nil {
 		return err
 	}

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/xiezhi-project/xiezhi/cmd/internal/config"
 	"github.com/xiezhi-project/xiezhi/pdp"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
@@ -77,7 +77,7 @@ func (f *remoteFlags) open() (*remote, error) {
 		return nil, errors.New("--server: a URL holds no credential here: put the token into a file, and name it with --token-file")
 	case base.Scheme != "https" && base.Scheme != "http":
 		return nil, fmt.Errorf("--server %q: want https", f.server)
-	case base.Scheme == "http" && !loopback(base.Hostname()):
+	case base.Scheme == "http" && !config.Loopback(base.Hostname()):
 		return nil, fmt.Errorf("--server %q: plain HTTP would show the token on the way: use https (http is for this machine only)", f.server)
 	case f.tokenFile == "":
 		return nil, errors.New("no token: name its file with --token-file or XIEZHI_TOKEN_FILE")
@@ -95,11 +95,6 @@ func (f *remoteFlags) open() (*remote, error) {
 		// A redirect could lead the token elsewhere.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}, nil
-}
-
-func loopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // maxAnswer bounds what is read of an answer, in bytes.

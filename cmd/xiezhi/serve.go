@@ -30,7 +30,7 @@ publishes the shipped policies. Keys of the configuration are in docs/operate.md
 		Example: "  xiezhi serve --config /etc/xiezhi.yaml\n  xiezhi serve --data /var/lib/xiezhi --tls-cert cert.pem --tls-key key.pem --listen :8080",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := flags.load(cmd)
+			c, err := flags.load()
 			if err != nil {
 				return err
 			}
@@ -42,37 +42,37 @@ publishes the shipped policies. Keys of the configuration are in docs/operate.md
 		},
 	}
 	flags.registerStore(cmd)
-	cmd.Flags().String("listen", "", "`address` of the API, host:port (default 127.0.0.1:8080)")
-	cmd.Flags().String("tls-cert", "", "PEM `file` of the certificate chain")
-	cmd.Flags().String("tls-key", "", "PEM `file` of its key")
-	cmd.Flags().Bool("insecure-listen", false, "allow plain HTTP beyond loopback, behind a proxy that ends TLS")
-	cmd.Flags().String("static-attributes", "", "YAML `file` behind the attribute source static")
-	cmd.Flags().String("log-level", "", "debug, info, warn or error (default info)")
-	cmd.Flags().String("log-format", "", "text or json (default text)")
+	flags.keys.String("listen", "", "`address` of the API, host:port (default 127.0.0.1:8080)")
+	flags.keys.String("tls-cert", "", "PEM `file` of the certificate chain")
+	flags.keys.String("tls-key", "", "PEM `file` of its key")
+	flags.keys.Bool("insecure-listen", false, "allow plain HTTP beyond loopback, behind a proxy that ends TLS")
+	flags.keys.String("static-attributes", "", "YAML `file` behind the attribute source static")
+	flags.keys.String("log-level", "", "debug, info, warn or error (default info)")
+	flags.keys.String("log-format", "", "text or json (default text)")
+	cmd.Flags().AddFlagSet(&flags.keys)
 	return cmd
 }
 
-// serverFlags read the configuration: each flag whose name is a key, with
-// hyphens, overrides the file and the environment where it is given.
+// serverFlags read the configuration. A flag of keys that is given overrides
+// the key of its name, with underscores, in the file and the environment.
 type serverFlags struct {
 	file string
+	keys pflag.FlagSet
 }
 
 // registerStore adds the flags that say where the state is.
 func (f *serverFlags) registerStore(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.file, "config", "", "configuration `file` (YAML); see docs/operate.md")
-	cmd.Flags().String("data", "", "`folder` of SQLite and the decision spool (default /var/lib/xiezhi)")
-	cmd.Flags().String("database-url", "", "PostgreSQL `URL` without a password; default SQLite in --data")
-	cmd.Flags().String("database-url-file", "", "`file` that holds a PostgreSQL URL")
+	f.keys.String("data", "", "`folder` of SQLite and the decision spool (default /var/lib/xiezhi)")
+	f.keys.String("database-url", "", "PostgreSQL `URL` without a password; default SQLite in --data")
+	f.keys.String("database-url-file", "", "`file` that holds a PostgreSQL URL")
+	cmd.Flags().AddFlagSet(&f.keys)
 }
 
-// notKeys are flags that are no keys of the configuration.
-var notKeys = map[string]bool{"config": true, "json": true, "name": true, "for": true, "policies": true, "restore-self": true, "out": true, "in": true}
-
-func (f *serverFlags) load(cmd *cobra.Command) (config.Server, error) {
+func (f *serverFlags) load() (config.Server, error) {
 	given := map[string]any{}
-	cmd.Flags().Visit(func(flag *pflag.Flag) {
-		if !notKeys[flag.Name] {
+	f.keys.VisitAll(func(flag *pflag.Flag) {
+		if flag.Changed {
 			given[strings.ReplaceAll(flag.Name, "-", "_")] = flag.Value.String()
 		}
 	})

@@ -25,6 +25,7 @@ require (
 	github.com/spf13/cobra v1.10.2
 	github.com/spf13/pflag v1.0.10
 	github.com/valyala/fasthttp v1.51.0
+	github.com/xiezhi-project/xiezhi/bundles v0.0.0
 	github.com/xiezhi-project/xiezhi/pep-sdk v0.0.0
 	go.yaml.in/yaml/v3 v3.0.5
 	modernc.org/sqlite v1.50.0
@@ -90,4 +91,7 @@ require (
 	modernc.org/memory v1.11.0 // indirect
 )
 
-replace github.com/xiezhi-project/xiezhi/pep-sdk => ./pep-sdk
+replace (
+	github.com/xiezhi-project/xiezhi/bundles => ./bundles
+	github.com/xiezhi-project/xiezhi/pep-sdk => ./pep-sdk
+)

@@ -2,7 +2,7 @@ package serve
 
 import (
 	"github.com/xiezhi-project/xiezhi/cmd/internal/httpd"
-	"github.com/xiezhi-project/xiezhi/cmd/internal/spool"
+	"github.com/xiezhi-project/xiezhi/pep-sdk/spool"
 )
 
 // measures are what the metrics tell of the parts behind the doors.

@@ -20,7 +20,7 @@ import (
 	"github.com/xiezhi-project/xiezhi/cmd/internal/httpd"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/postgres"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/preview"
-	"github.com/xiezhi-project/xiezhi/cmd/internal/spool"
+	"github.com/xiezhi-project/xiezhi/pep-sdk/spool"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/sqlite"
 	"github.com/xiezhi-project/xiezhi/pap"
 	"github.com/xiezhi-project/xiezhi/pdp"

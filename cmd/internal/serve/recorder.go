@@ -3,7 +3,7 @@ package serve
 import (
 	"context"
 
-	"github.com/xiezhi-project/xiezhi/cmd/internal/spool"
+	"github.com/xiezhi-project/xiezhi/pep-sdk/spool"
 	"github.com/xiezhi-project/xiezhi/pap"
 	"github.com/xiezhi-project/xiezhi/pdp"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"

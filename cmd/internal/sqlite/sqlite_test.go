@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/xiezhi-project/xiezhi/cmd/internal/dirlock"
+	"github.com/xiezhi-project/xiezhi/pep-sdk/spool/dirlock"
 	"github.com/xiezhi-project/xiezhi/pap"
 	"github.com/xiezhi-project/xiezhi/tests/storetest"
 )

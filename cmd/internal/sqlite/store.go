@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/xiezhi-project/xiezhi/cmd/internal/dirlock"
+	"github.com/xiezhi-project/xiezhi/pep-sdk/spool/dirlock"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/wake"
 	"github.com/xiezhi-project/xiezhi/pap"
 )

@@ -12,7 +12,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/xiezhi-project/xiezhi/cmd/internal/dirlock"
+	"github.com/xiezhi-project/xiezhi/pep-sdk/spool/dirlock"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
 

@@ -15,7 +15,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/xiezhi-project/xiezhi/cmd/internal/dirlock"
+	"github.com/xiezhi-project/xiezhi/pep-sdk/spool/dirlock"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/sqlite"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )

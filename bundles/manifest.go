@@ -20,9 +20,9 @@ type Manifest struct {
 	Release  uint64 `json:"release"`
 	Restores uint64 `json:"restores,omitempty"` // the release whose content it repeats
 	// Digest, Files and Bytes are the content's as this audience gets it.
-	Digest  Digest `json:"digest"`
-	Files   int    `json:"files"`
-	Bytes   int64  `json:"bytes"`
+	Digest  Digest    `json:"digest"`
+	Files   int       `json:"files"`
+	Bytes   int64     `json:"bytes"`
 	Tenants []string  `json:"tenants"` // sorted, or AllTenants
 	Created time.Time `json:"created_at"`
 }

@@ -22,6 +22,8 @@ type combination struct {
 	digest func() (bundles.Digest, error)
 	// spent are counted grants that have no use left for this request.
 	spent []string
+	// noGrants says that no grant counts now, outlived that a stale bound is over.
+	noGrants, outlived bool
 }
 
 // combined is a decision and the counted grants it rests on.
@@ -64,6 +66,11 @@ func (c *combination) combine() combined {
 		}
 	}
 	denied = c.gather(&d.Decision) || denied
+	if c.outlived { // Nothing waives this.
+		d.Reasons = append(d.Reasons, coreReason(authz.RuleStaleBound,
+			"The source of the policies has not been heard for longer than they allow.", "策略来源失联已超过策略允许的时限。"))
+		denied = true
+	}
 	if !allowed && !admitted { // 3. Nobody is asked for what a yes could not open.
 		d.Reasons = append(d.Reasons, coreReason(authz.RuleNoAllow, "No policy allows this request.", "没有策略允许该请求。"))
 		denied = true
@@ -94,6 +101,9 @@ func (d *combined) use(g *authz.Grant) string {
 // grant returns a live grant that opens the rule for this request, preferring
 // one that is not counted.
 func (c *combination) grant(p *Policy, rule *Rule) *authz.Grant {
+	if c.noGrants {
+		return nil
+	}
 	name := p.ID + "/" + rule.ID
 	var counted *authz.Grant
 	for _, g := range c.dynamic.grantsFor(c.in.Request.Tenant, name) {

@@ -116,6 +116,24 @@ func (r *Release) groups() matched {
 	return m
 }
 
+// staleBound is the shortest stale bound of the applicable policies.
+func (m matched) staleBound(byDefault time.Duration) time.Duration {
+	var shortest time.Duration
+	for p := range m.policies {
+		bound := p.StaleBound
+		if bound == 0 {
+			bound = byDefault
+		}
+		if shortest == 0 || bound < shortest {
+			shortest = bound
+		}
+	}
+	if shortest == 0 {
+		return byDefault
+	}
+	return shortest
+}
+
 // policies visits every applicable policy.
 func (m matched) policies(yield func(*Policy) bool) {
 	for _, g := range m {

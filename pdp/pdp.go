@@ -78,9 +78,17 @@ type Config struct {
 	Recorder Recorder                   // nil records nothing
 	Uses     UseCounter                 // nil: counted grants never count
 	Budget   time.Duration              // per evaluation; 0 means DefaultBudget
-	Now      func() time.Time
-	NewID    func() string
+	// StaleBound is how long policies without a bound of their own are trusted
+	// when their source is not heard; 0 means DefaultStaleBound.
+	StaleBound time.Duration
+	// Freshness says how far what is active can be trusted now; nil: fully.
+	Freshness func() authz.Freshness
+	Now       func() time.Time
+	NewID     func() string
 }
+
+// DefaultStaleBound is the stale bound of policies that declare none.
+const DefaultStaleBound = time.Hour
 
 // DefaultBudget is the time the evaluation of one decision may take before it
 // denies. It starts when the evaluation does: as many run at once as there are
@@ -105,6 +113,12 @@ type PDP struct {
 func New(config Config) *PDP {
 	if config.Budget == 0 {
 		config.Budget = DefaultBudget
+	}
+	if config.StaleBound == 0 {
+		config.StaleBound = DefaultStaleBound
+	}
+	if config.Freshness == nil {
+		config.Freshness = func() authz.Freshness { return authz.Freshness{Now: config.Now(), Grants: true} }
 	}
 	return &PDP{config: config, changed: make(chan struct{}), turns: make(chan struct{}, 2*runtime.GOMAXPROCS(0))}
 }
@@ -143,7 +157,7 @@ func (p *PDP) Await(ctx context.Context, revision authz.Revision) error {
 // Decide answers, counts and records. An error means that there is no answer:
 // treat it as DENY. A [*authz.FieldError] means that the request is malformed.
 func (p *PDP) Decide(ctx context.Context, req authz.Request, caller Caller) (authz.Decision, error) {
-	q, err := p.question(ctx, p.active.Load(), req, false)
+	q, err := p.question(ctx, p.active.Load(), req, p.config.Freshness(), false)
 	if err != nil {
 		return authz.Decision{}, err
 	}
@@ -164,7 +178,7 @@ func (p *PDP) Decide(ctx context.Context, req authz.Request, caller Caller) (aut
 // Evaluate answers like Decide on any snapshot, without counting, recording
 // or any other effect. With explain it also says what every rule did.
 func (p *PDP) Evaluate(ctx context.Context, s *Snapshot, req authz.Request, explain bool) (authz.Decision, *Explanation, error) {
-	q, err := p.question(ctx, s, req, explain)
+	q, err := p.question(ctx, s, req, p.config.Freshness(), explain)
 	if err != nil {
 		return authz.Decision{}, nil, err
 	}
@@ -194,7 +208,8 @@ func (p *PDP) MaySelfOn(ctx context.Context, s *Snapshot, req authz.Request) (au
 	}
 	q := &question{snapshot: s, original: &req, matched: s.matchSelf(&req)}
 	q.answering = q.matched
-	q.input = Input{Request: &req, Value: req.Value(), Now: p.config.Now()}
+	q.fresh = authz.Freshness{Now: p.config.Now(), Grants: true}
+	q.input = Input{Request: &req, Value: req.Value(), Now: q.fresh.Now}
 	if err := p.evaluate(ctx, q); err != nil {
 		return authz.Decision{}, err
 	}
@@ -235,11 +250,7 @@ func (p *PDP) record(ctx context.Context, q *question, d *authz.Decision, caller
 	if p.config.Recorder == nil {
 		return nil
 	}
-	request, told := q.recorded(d)
-	r := Record{Time: q.input.Now, Caller: caller, Request: request, Decision: told}
-	if q.matched.strict() {
-		r.Durability = Strict
-	}
+	r := q.record(d, caller)
 	if err := p.config.Recorder.Record(ctx, &r); err != nil {
 		return fmt.Errorf("%w: %w", ErrAuditUnavailable, err)
 	}

@@ -2,6 +2,7 @@ package pdp
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -16,7 +17,12 @@ type question struct {
 	snapshot *Snapshot
 	original *authz.Request // as it was asked
 	input    Input          // with trusted attributes
+	fresh    authz.Freshness
 	matched  matched
+	// sourceless says that a policy reads an attribute whose source is not here.
+	sourceless bool
+	// staleBound is the shortest of the applicable policies'.
+	staleBound time.Duration
 	// answering is matched without the policies whose attributes failed.
 	answering matched
 	outcomes  []Outcome
@@ -28,7 +34,7 @@ type question struct {
 }
 
 // question validates, matches, resolves and evaluates.
-func (p *PDP) question(ctx context.Context, s *Snapshot, req authz.Request, explain bool) (*question, error) {
+func (p *PDP) question(ctx context.Context, s *Snapshot, req authz.Request, f authz.Freshness, explain bool) (*question, error) {
 	if s == nil {
 		return nil, ErrNotReady
 	}
@@ -38,10 +44,10 @@ func (p *PDP) question(ctx context.Context, s *Snapshot, req authz.Request, expl
 	if err := s.Release.refuseTrusted(&req); err != nil {
 		return nil, err
 	}
-	now := p.config.Now()
-	q := &question{snapshot: s, original: &req, matched: s.match(&req, now)}
+	q := &question{snapshot: s, original: &req, fresh: f, matched: s.match(&req, f.Now)}
+	q.staleBound = q.matched.staleBound(p.config.StaleBound)
 	resolved, failed := p.resolve(ctx, s, q.matched, &req)
-	q.input = Input{Request: resolved, Value: resolved.Value(), Now: now, Explain: explain}
+	q.input = Input{Request: resolved, Value: resolved.Value(), Now: f.Now, Explain: explain}
 	q.dropFailed(failed)
 	return q, p.evaluate(ctx, q)
 }
@@ -87,6 +93,7 @@ func (q *question) dropFailed(failed map[string]error) {
 		q.answering[i].policies = slices.DeleteFunc(slices.Clone(g.policies), func(p *Policy) bool {
 			for _, read := range p.Reads {
 				if err := failed[read]; err != nil {
+					q.sourceless = q.sourceless || errors.Is(err, errNoSource)
 					q.outcomes = append(q.outcomes, Outcome{Policy: p, Err: &EvaluationError{
 						Cause: CauseAttributeUnavailable, File: p.File, Line: 1,
 						Message: fmt.Sprintf("attribute %s could not be read: %v", read, err),
@@ -141,10 +148,21 @@ func (q *question) combineOn(in *Input) combined {
 	c := combination{
 		in: in, outcomes: q.outcomes, dynamic: q.snapshot.Dynamic,
 		obligations: q.snapshot.Release.obligations, digest: q.requestDigest, spent: q.spent,
+		noGrants: !q.fresh.Grants, outlived: q.fresh.Age > q.staleBound,
 	}
 	d := c.combine()
-	d.Revision = q.snapshot.Revision()
+	d.Revision, d.Stale = q.snapshot.Revision(), q.fresh.Stale
 	return d
+}
+
+// record is the decision as it is written down.
+func (q *question) record(d *authz.Decision, caller Caller) Record {
+	request, told := q.recorded(d)
+	r := Record{Time: q.input.Now, Caller: caller, Request: request, Decision: told}
+	if q.matched.strict() {
+		r.Durability = Strict
+	}
+	return r
 }
 
 func (q *question) requestDigest() (bundles.Digest, error) {

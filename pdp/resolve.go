@@ -2,6 +2,7 @@ package pdp
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -11,6 +12,9 @@ import (
 
 // DirectorySource is the source name that the snapshot's own directory answers.
 const DirectorySource = "directory"
+
+// errNoSource means that an attribute's source is not configured here.
+var errNoSource = errors.New("not configured here")
 
 // resolve asks the sources for the attributes that applicable policies declare
 // they read, and for no others. It returns the request with the answers merged
@@ -32,7 +36,7 @@ func (p *PDP) resolve(ctx context.Context, s *Snapshot, m matched, req *authz.Re
 		source := p.source(s, a)
 		switch {
 		case source == nil:
-			fail(a.Name, fmt.Errorf("source %q is not configured on this server", a.Source))
+			fail(a.Name, fmt.Errorf("source %q: %w", a.Source, errNoSource))
 		case !source.Local():
 			remote = append(remote, a)
 		default:

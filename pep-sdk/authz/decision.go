@@ -32,6 +32,7 @@ const (
 	RuleEvaluationError    = "evaluation_error"    // a policy that applies could not be evaluated
 	RuleObligationConflict = "obligation_conflict" // one obligation with two sets of parameters
 	RuleRouteConflict      = "route_conflict"      // two different routes
+	RuleStaleBound         = "stale_bound"         // the source of policies was not heard for too long
 )
 
 // Reason is one finding as the answer shows it.

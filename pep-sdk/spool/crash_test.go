@@ -15,9 +15,9 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/xiezhi-project/xiezhi/pep-sdk/spool/dirlock"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/sqlite"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
+	"github.com/xiezhi-project/xiezhi/pep-sdk/spool/dirlock"
 )
 
 // part names the part that a child process of a test plays, in a folder.

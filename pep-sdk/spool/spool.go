@@ -12,8 +12,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/xiezhi-project/xiezhi/pep-sdk/spool/dirlock"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
+	"github.com/xiezhi-project/xiezhi/pep-sdk/spool/dirlock"
 )
 
 // ErrUnavailable means that a record could not be made durable. Whoever asked

@@ -20,11 +20,11 @@ import (
 	"github.com/xiezhi-project/xiezhi/cmd/internal/httpd"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/postgres"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/preview"
-	"github.com/xiezhi-project/xiezhi/pep-sdk/spool"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/sqlite"
 	"github.com/xiezhi-project/xiezhi/pap"
 	"github.com/xiezhi-project/xiezhi/pdp"
 	"github.com/xiezhi-project/xiezhi/pdp/pip"
+	"github.com/xiezhi-project/xiezhi/pep-sdk/spool"
 )
 
 // Store is what a node keeps its state in.

@@ -1,0 +1,17 @@
+package authz
+
+import "time"
+
+// Freshness is how far one decision may trust what is known: by the database
+// on a server node, by the last signed heartbeat in a PEP.
+type Freshness struct {
+	Now time.Time
+	// Age is the time since the source last vouched for the active policies;
+	// a policy whose stale bound is over denies.
+	Age time.Duration
+	// Stale says that the source is not heard: every answer says so.
+	Stale bool
+	// Grants says that grants count. Restrictions count until their end,
+	// stale or not.
+	Grants bool
+}

@@ -144,6 +144,9 @@ const (
 	KindToken       Kind = "token"
 	KindGrant       Kind = "grant"
 	KindRestriction Kind = "restriction"
+	KindKeys        Kind = "keys"    // one record, "keys": SignedKeys
+	KindRollout     Kind = "rollout" // one record, "rollout": Rollout
+	KindPush        Kind = "push"    // one record, "push": Push
 )
 
 // Record is one object of the directory or one dynamic policy, whole, at one
@@ -228,4 +231,80 @@ type AuditFilter struct {
 	From    time.Time // inclusive
 	To      time.Time // exclusive
 	Before  string    // only records with ID < Before: the cursor
+}
+
+// PEPStore keeps what nodes know of PEPs, and what they signed for them. None
+// of it is part of the log, and none of it waits for the log's lock. Every
+// method is one transaction of its own.
+type PEPStore interface {
+	// KeepSeal stores a signed manifest unless there is one of the same
+	// release, audience and key, and returns the one that is stored, so that
+	// every node serves the same bytes.
+	KeepSeal(ctx context.Context, seal Seal) (Seal, error)
+	// Seals returns the newest release's stored seals for an audience, all keys', or none.
+	Seals(ctx context.Context, release uint64, audience string) ([]Seal, error)
+
+	// PutPEPs stores the state of PEPs by Key. One that was seen earlier than
+	// the stored one changes nothing.
+	PutPEPs(ctx context.Context, peps []PEP) error
+	// PEPs lists PEPs with Key > after that the filter selects, in order of
+	// Key as bytes, at most limit.
+	PEPs(ctx context.Context, filter PEPFilter, after string, limit int) ([]PEP, error)
+	// ForgetPEPs deletes those that are not connected and were seen before.
+	ForgetPEPs(ctx context.Context, before time.Time) error
+}
+
+// Seal is the signed manifest of one release for one audience.
+type Seal struct {
+	Release  uint64
+	Audience string // bundles.AudienceName
+	KeyID    string
+	Signed   string
+}
+
+// PEP is one connected or lately connected PEP, as its node saw it.
+type PEP struct {
+	Key         string            `json:"key"` // Tenant/Subject/ID
+	ID          string            `json:"id"`
+	Tenant      string            `json:"tenant"`  // of its credential, "" for the platform's
+	Subject     string            `json:"subject"` // of its credential, "service:shop"
+	Tenants     []string          `json:"tenants"` // that it serves
+	Labels      map[string]string `json:"labels"`
+	Version     string            `json:"version,omitempty"`
+	Address     string            `json:"address"`
+	Node        string            `json:"node"`
+	Kind        string            `json:"kind"` // "stream", "poll", "opa"
+	Connected   bool              `json:"connected"`
+	ConnectedAt time.Time         `json:"connected_at"`
+	SeenAt      time.Time         `json:"seen_at"`
+	// Revision is what it last acknowledged, AckedAt when.
+	Revision authz.Revision `json:"revision"`
+	Digest   string         `json:"digest"`
+	AckedAt  time.Time      `json:"acked_at,omitzero"`
+	// HonoursUntil is when it stops counting grants if it hears nothing more.
+	HonoursUntil time.Time `json:"honours_until,omitzero"`
+	Stale        bool      `json:"stale"` // as it says itself
+	// Rejects counts, Rejected is the newest one.
+	Rejects  uint64     `json:"rejects"`
+	Rejected *Rejection `json:"rejected,omitempty"`
+}
+
+// Rejection is something a PEP was sent and did not take.
+type Rejection struct {
+	Release  uint64    `json:"release,omitempty"`
+	Position uint64    `json:"position,omitempty"`
+	Reason   string    `json:"reason"`
+	At       time.Time `json:"at"`
+}
+
+// PEPFilter selects PEPs. Zero fields select everything.
+type PEPFilter struct {
+	// Tenant selects those whose credential is the tenant's; AnyTenant is the
+	// same as "", Platform the platform's own.
+	Tenant string
+	// Serves selects those that serve the tenant, or all tenants.
+	Serves    string
+	Labels    map[string]string // all of them
+	IDs       []string          // any of them
+	Connected bool              // only these
 }

@@ -1,0 +1,85 @@
+package pap
+
+import (
+	"maps"
+	"slices"
+	"time"
+)
+
+// SignedKeys is the body of the record of kind [KindKeys]: the newest key set,
+// as a root key signed it.
+type SignedKeys struct {
+	Version uint64 `json:"version"`
+	Signed  string `json:"signed"`
+}
+
+// Push is the body of the record of kind [KindPush]: the chosen PEPs are sent
+// everything again (X11).
+type Push struct {
+	Selector
+	By string `json:"by"`
+}
+
+// Selector chooses PEPs: those of the named ids, and those that bear all the
+// labels. An empty one chooses all.
+type Selector struct {
+	IDs    []string          `json:"ids,omitempty"`
+	Labels map[string]string `json:"labels,omitempty"`
+}
+
+// Selects reports whether a PEP of this id and these labels is chosen.
+func (s Selector) Selects(id string, labels map[string]string) bool {
+	if len(s.IDs) == 0 && len(s.Labels) == 0 {
+		return true
+	}
+	return slices.Contains(s.IDs, id) || len(s.Labels) > 0 && hasLabels(labels, s.Labels)
+}
+
+func hasLabels(labels, want map[string]string) bool {
+	for name := range maps.Keys(want) {
+		if got, ok := labels[name]; !ok || got != want[name] {
+			return false
+		}
+	}
+	return true
+}
+
+// RolloutState says how far a rollout is.
+type RolloutState string
+
+const (
+	RolloutRunning RolloutState = "running"
+	RolloutDone    RolloutState = "done"
+	RolloutHalted  RolloutState = "halted" // and its release is being taken back
+)
+
+// Rollout is the body of the record of kind [KindRollout]: how a release
+// reaches PEPs in stages. While it runs, Release is active for the PEPs that
+// the stages up to Stage select, and Base for all others and on the server
+// nodes themselves.
+type Rollout struct {
+	Release uint64       `json:"release"`
+	Base    uint64       `json:"base"`
+	Stages  []Selector   `json:"stages"` // after the last one come all others
+	Stage   int          `json:"stage"`  // index into Stages
+	State   RolloutState `json:"state"`
+	// Reason says why it was halted.
+	Reason    string    `json:"reason,omitempty"`
+	StartedBy string    `json:"started_by"`
+	StartedAt time.Time `json:"started_at"`
+	ChangedAt time.Time `json:"changed_at"`
+}
+
+// Target is the release that a PEP of this id and these labels should hold, of
+// newest releases head.
+func (r *Rollout) Target(head uint64, id string, labels map[string]string) uint64 {
+	if r == nil || r.State != RolloutRunning || r.Release != head {
+		return head
+	}
+	for i := 0; i <= r.Stage && i < len(r.Stages); i++ {
+		if r.Stages[i].Selects(id, labels) {
+			return r.Release
+		}
+	}
+	return r.Base
+}

@@ -342,6 +342,8 @@ func SharedRoles() []Role {
 		{"plugin_operator", "Plugin operator", "插件操作员"},
 		{"tenant_admin", "Tenant administrator", "租户管理员"},
 		{"viewer", "Viewer", "只读成员"},
+		{"publisher", "Publisher of tenants' policies", "租户策略发布源"},
+		{"guardrail_publisher", "Publisher of guardrails", "护栏发布源"},
 	} {
 		roles = append(roles, Role{Name: r[0], Title: r[1], TitleZH: r[2]})
 	}

@@ -54,9 +54,9 @@ const (
 )
 
 // Rollout is the body of the record of kind [KindRollout]: how a release
-// reaches PEPs in stages. While it runs, Release is active for the PEPs that
-// the stages up to Stage select, and Base for all others and on the server
-// nodes themselves.
+// reaches PEPs in stages. While it runs, and while one that was halted has not
+// been taken back by a newer release, Release is for the PEPs that the stages
+// up to Stage select, and Base for all others and for the server nodes.
 type Rollout struct {
 	Release uint64       `json:"release"`
 	Base    uint64       `json:"base"`
@@ -73,7 +73,7 @@ type Rollout struct {
 // Target is the release that a PEP of this id and these labels should hold, of
 // newest releases head.
 func (r *Rollout) Target(head uint64, id string, labels map[string]string) uint64 {
-	if r == nil || r.State != RolloutRunning || r.Release != head {
+	if r == nil || r.State == RolloutDone || r.Release != head {
 		return head
 	}
 	for i := 0; i <= r.Stage && i < len(r.Stages); i++ {

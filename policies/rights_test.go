@@ -18,7 +18,8 @@ var rights = []string{
 	"decide", "decide.on_behalf", "evaluate", "evaluate.on_behalf", "evaluate.candidate", "policy.read", "policy.write", "release.read",
 	"release.publish", "release.publish.platform", "release.publish.self", "grant.mint", "platform.grant.mint", "restriction.create", "dynamic.read",
 	"dynamic.revoke", "directory.read", "directory.write", "tenant.read", "tenant.write", "token.create", "token.read", "token.revoke",
-	"audit.read", "audit.report", "metrics.read", "data.read",
+	"audit.read", "audit.report", "metrics.read", "data.read", "pep.read",
+	"audit.ship", "stream.subscribe", "policy.push", "policy.load", "release.rollout",
 }
 
 // rightsOf is the whole matrix of the self policies, from the roles' side. Who
@@ -28,20 +29,25 @@ var rightsOf = map[string][]string{
 		"decide", "evaluate", "evaluate.on_behalf", "evaluate.candidate", "policy.read", "policy.write", "release.read", "release.publish",
 		"release.publish.platform", "release.publish.self", "grant.mint", "platform.grant.mint", "restriction.create", "dynamic.read",
 		"dynamic.revoke", "directory.read", "directory.write", "tenant.read", "tenant.write", "token.create", "token.read", "token.revoke",
-		"audit.read", "audit.report", "metrics.read", "data.read",
+		"audit.read", "audit.report", "metrics.read", "data.read", "pep.read",
+		"audit.ship", "stream.subscribe", "policy.push", "policy.load", "release.rollout",
 	},
 	"platform:auditor": {
-		"policy.read", "release.read", "dynamic.read", "directory.read", "tenant.read", "token.read", "audit.read", "metrics.read", "data.read",
+		"policy.read", "release.read", "dynamic.read", "directory.read", "tenant.read", "token.read", "audit.read", "metrics.read", "data.read", "pep.read",
 	},
 	"admin": {
 		"decide", "evaluate", "evaluate.on_behalf", "evaluate.candidate", "policy.read", "policy.write", "release.read", "release.publish",
 		"grant.mint", "restriction.create", "dynamic.read", "dynamic.revoke", "directory.read", "directory.write", "tenant.read",
-		"token.create", "token.read", "token.revoke", "audit.read", "audit.report", "data.read",
+		"token.create", "token.read", "token.revoke", "audit.read", "audit.report", "data.read", "pep.read", "policy.push",
 	},
-	"author":  {"evaluate", "evaluate.on_behalf", "evaluate.candidate", "policy.read", "policy.write", "release.read", "release.publish", "data.read"},
-	"service": {"decide", "evaluate"},
-	"pep":     {"decide", "decide.on_behalf", "evaluate", "evaluate.on_behalf", "audit.report"},
-	"auditor": {"audit.read", "release.read", "policy.read", "dynamic.read", "directory.read"},
+	"author":  {"evaluate", "evaluate.on_behalf", "evaluate.candidate", "policy.read", "policy.write", "release.read", "release.publish", "data.read", "pep.read"},
+	"service": {"decide", "evaluate", "stream.subscribe", "audit.ship"},
+	"pep":     {"decide", "decide.on_behalf", "evaluate", "evaluate.on_behalf", "audit.report", "audit.ship", "stream.subscribe"},
+	"auditor": {"audit.read", "release.read", "policy.read", "dynamic.read", "directory.read", "pep.read"},
+
+	"platform:pep":                 {"decide", "decide.on_behalf", "evaluate", "evaluate.on_behalf", "audit.report", "audit.ship", "stream.subscribe"},
+	"platform:publisher":           {"release.publish", "release.read"},
+	"platform:guardrail_publisher": {"release.publish.platform"},
 }
 
 type caller struct {

@@ -26,7 +26,7 @@ import (
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
 
-// Config is what a Feed is handed; every field is required.
+// Config is what a Feed is handed; every field but Distribute is required.
 type Config struct {
 	Store     pap.Store
 	PDP       *pdp.PDP
@@ -35,9 +35,24 @@ type Config struct {
 	Compile func(ctx context.Context, content *bundles.Content) (*pdp.Release, error)
 	// CompileRestriction compiles one; a failure yields a program that denies.
 	CompileRestriction func(r *authz.Restriction) pdp.Program
-	Poll               time.Duration
-	Now                func() time.Time // with a monotonic reading
-	Log                *slog.Logger
+	// Distribute is told of every successful read of the store, in order and
+	// one at a time, before a new release is compiled here; nil: nobody is.
+	Distribute func(Update)
+	Poll       time.Duration
+	Now        func() time.Time // with a monotonic reading
+	Log        *slog.Logger
+}
+
+// Update is what one successful read of the store found.
+type Update struct {
+	Read time.Time      // when the read began
+	Head authz.Revision // the newest release and log position then
+	// Records are new since the last update; in the first one, the newest of
+	// every key.
+	Records []pap.Record
+	// Release and Content are the newest release, where it is new here.
+	Release *pap.Release
+	Content *bundles.Content
 }
 
 // Feed is one node's reader of the log. It is safe for concurrent use.

@@ -29,7 +29,7 @@ func TestImportsFollowTheTable(t *testing.T) {
 		t.Fatal("ARCHITECTURE.md:", err)
 	}
 	var packages []pkg
-	for _, module := range []string{".", "pep-sdk"} {
+	for _, module := range modules(t, root) {
 		found, err := list(filepath.Join(root, module))
 		if err != nil {
 			t.Fatal(err)
@@ -54,6 +54,32 @@ func TestSourcesKeepTheHabits(t *testing.T) {
 	for _, fault := range faults {
 		t.Error(fault)
 	}
+}
+
+// modules lists the folders of our Go modules, without those that only hold
+// tools and peers.
+func modules(t *testing.T, root string) []string {
+	t.Helper()
+	var found []string
+	for _, depth := range []string{"go.mod", "*/go.mod", "*/*/go.mod"} {
+		files, err := filepath.Glob(filepath.Join(root, depth))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			module, err := filepath.Rel(root, filepath.Dir(file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if module != "tools" && module != "tests/peers" {
+				found = append(found, module)
+			}
+		}
+	}
+	if !slices.Contains(found, "bundles") || !slices.Contains(found, "pep-sdk") {
+		t.Fatalf("found the modules %v: want bundles and pep-sdk among them", found)
+	}
+	return found
 }
 
 // list reads the packages of the module in a folder.

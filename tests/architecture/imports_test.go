@@ -105,7 +105,7 @@ func estranged(from, to string) string {
 	switch {
 	case floor(from) != floor(to) && slices.Contains(strangers, floor(from)) && slices.Contains(strangers, floor(to)):
 		return "these two floors never import each other; they meet in authz, bundles or a port"
-	case floor(from) == "pep-sdk" && floor(to) != "pep-sdk":
+	case floor(from) == "pep-sdk" && floor(to) != "pep-sdk" && floor(to) != "bundles":
 		return "the SDK never imports the server"
 	}
 	return ""

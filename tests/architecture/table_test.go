@@ -73,7 +73,8 @@ func codes(cell string) []string {
 }
 
 // validate holds what is true of any table: each row speaks of different
-// packages, imports point down, and each library has one home.
+// packages, imports point down, and each library has one home: one in the
+// server and one in the SDK, which speak to each other in the same libraries.
 func (t table) validate() error {
 	home := map[string]string{}
 	for i, r := range t {
@@ -90,10 +91,14 @@ func (t table) validate() error {
 			continue // driving a library, or comparing with it, is no second home
 		}
 		for _, library := range r.outside {
-			if other, ok := home[library]; ok {
+			side := "server " + library
+			if floor(r.packages) == "pep-sdk" {
+				side = "SDK " + library
+			}
+			if other, ok := home[side]; ok {
 				return fmt.Errorf("%s and %s both know %s: one package knows each outside library", other, r.packages, library)
 			}
-			home[library] = r.packages
+			home[side] = r.packages
 		}
 	}
 	return nil

@@ -32,6 +32,28 @@
 // set. So a channel that loses or holds back anything but heartbeats is found
 // out, and one that holds back heartbeats too lets the PEP go stale.
 //
+// # Entries
+//
+// An entry is one object, whole; the newest of a key replaces older ones. A
+// grant or restriction that has ended is sent as such until its validity is
+// over, then no more: who still holds it holds nothing that counts. A range
+// with Reset leaves out what does not count ([Entry.CountsUntil]). A subject's
+// roles stand at the position of the newest record that they are made of, so
+// every node gives them the same position, whatever it saw of the history.
+// Grants travel without what people wrote about them.
+//
+// A heartbeat with State asks a PEP whose position is exactly its Position to
+// compare; one whose [StateDigest] differs asks for the log from 0 (resync).
+//
+// # Polling
+//
+// POST /stream/poll carries one hello frame and is answered with what the PEP
+// lacks, as parts ([AppendPart]), a heartbeat that signs the hello's nonce
+// among them. With ?wait=30s (at most 60 s) a PEP that lacks nothing is answered
+// when it does, or when the time is over. There are no other frames from the
+// PEP: the next hello's Held is the ack, and the query parameters reject,
+// release, position and resync say what else there is to say.
+//
 // # What the node keeps
 //
 // For each connection the position and release last sent and last

@@ -47,12 +47,12 @@
 //
 // # Polling
 //
-// POST /stream/poll carries one hello frame and is answered with what the PEP
-// lacks, as parts ([AppendPart]), a heartbeat that signs the hello's nonce
-// among them. With ?wait=30s (at most 60 s) a PEP that lacks nothing is answered
-// when it does, or when the time is over. There are no other frames from the
-// PEP: the next hello's Held is the ack, and the query parameters reject,
-// release, position and resync say what else there is to say.
+// POST /stream/poll carries a hello, as a part ([AppendPart]), and after it what
+// else the PEP has to say: rejects and resyncs, each a part. It is answered with
+// what the PEP lacks, in parts as well, a heartbeat that signs the hello's nonce
+// among them. With ?wait=30s (at most 60 s) a PEP that lacks nothing but the
+// heartbeat is answered when it lacks more, or when the time is over. There is
+// no ack: the next hello's Held is one. Each poll has a nonce of its own.
 //
 // # What the node keeps
 //

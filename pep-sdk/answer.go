@@ -30,10 +30,11 @@ var (
 )
 
 // DeniedError is what [PEP.Guard] returns where the action was not run. The
-// decision is DENY or REVIEW, or ALLOW with an obligation that was not met.
+// decision is DENY or REVIEW, or ALLOW with something that was not met.
 type DeniedError struct {
 	Answer Answer
-	// Obligation and Err say which one was not met, and why.
+	// Obligation and Err say which one was not met, and why. Without an
+	// obligation, Err is of the limits or the route.
 	Obligation string
 	Err        error
 }
@@ -41,6 +42,9 @@ type DeniedError struct {
 func (e *DeniedError) Error() string {
 	if e.Obligation != "" {
 		return fmt.Sprintf("denied: obligation %s was not met: %v", e.Obligation, e.Err)
+	}
+	if e.Err != nil {
+		return fmt.Sprintf("denied: %v", e.Err)
 	}
 	text := e.Answer.Effect.String()
 	for _, r := range e.Answer.Reasons {
@@ -66,6 +70,7 @@ type Status struct {
 	LastError string
 	Rejected  string // the newest release that was not taken, and why
 	Records   Records
+	Enforced  Enforced
 }
 
 // Records counts decision records since New.

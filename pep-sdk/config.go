@@ -56,6 +56,14 @@ type Config struct {
 	// Obligations are what this service can do about them, by obligation id.
 	// A decision with a must-obligation that is not here is a DENY in [PEP.Guard].
 	Obligations map[string]ObligationHandler
+	// Refusals are what this service does about obligations of a DENY or
+	// REVIEW in [PEP.Guard], by obligation id: to notify, for one. The others
+	// speak of an action that is not run and are left alone.
+	Refusals map[string]ObligationHandler
+	// Limits and Routes enforce the limits and the route of a decision. Where
+	// one is nil, a decision that carries any is a DENY in [PEP.Guard].
+	Limits LimitHandler
+	Routes RouteHandler
 
 	Log    *slog.Logger
 	Tracer trace.TracerProvider // nil: OpenTelemetry's global one
@@ -68,5 +76,6 @@ type Config struct {
 }
 
 // ObligationHandler meets one obligation of a decision that is about to be
-// enforced. An error denies.
+// enforced; [DecisionFrom] has the decision. The action may still not be run
+// after it: another obligation may fail. An error or a panic denies.
 type ObligationHandler func(ctx context.Context, req authz.Request, o authz.Obligation) error

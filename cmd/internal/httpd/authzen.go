@@ -75,7 +75,8 @@ func (c *call) authzenSingle(tenant string, body authz.Value) error {
 		return err
 	}
 	c.setRevision(d.Revision)
-	c.answerJSON(http.StatusOK, func(buf []byte) []byte { return appendAuthZEN(buf, &d) })
+	c.setDecided(d.Decided)
+	c.answerJSON(http.StatusOK, func(buf []byte) []byte { return appendAuthZEN(buf, &d.Decision) })
 	return nil
 }
 
@@ -104,7 +105,7 @@ func (c *call) authzenEvaluations() error {
 	if err != nil {
 		return err
 	}
-	if c.config.PDP.Active() == nil {
+	if c.config.Decider.Revision().IsZero() {
 		return pdp.ErrNotReady
 	}
 	rights := batchRights{c: c, known: map[batchRight]error{}}
@@ -121,6 +122,7 @@ func (c *call) authzenEvaluations() error {
 		return err
 	}
 	answers := c.askAll(questions, how, caller)
+	c.setDecided(deciders(answers)...)
 	c.answerJSON(http.StatusOK, func(buf []byte) []byte {
 		buf = append(buf, `{"evaluations":[`...)
 		for i := range answers {
@@ -147,7 +149,7 @@ func appendAuthZEN(buf []byte, d *authz.Decision) []byte {
 
 func (c *call) appendAuthZENItem(buf []byte, a *answered) []byte {
 	if a.err == nil {
-		return appendAuthZEN(buf, &a.decision)
+		return appendAuthZEN(buf, &a.Decision)
 	}
 	p := c.itemProblem(a.err)
 	buf = fmt.Appendf(buf, `{"decision":false,"context":{"error":{"status":%d,"message":`, p.Status)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -57,7 +58,7 @@ func semanticOf(body authz.Value, strict bool) (semantic, error) {
 
 // ends reports whether the batch ends with this answer.
 func (s semantic) ends(a *answered) bool {
-	allowed := a.err == nil && a.decision.Allowed()
+	allowed := a.err == nil && a.Allowed()
 	return s == denyOnFirstDeny && !allowed || s == permitOnFirstPermit && allowed
 }
 
@@ -77,8 +78,8 @@ func evaluationsOf(body authz.Value) (authz.Value, error) {
 
 // answered is the answer to one item. An error denies.
 type answered struct {
-	decision authz.Decision
-	err      error
+	Answer
+	err error
 }
 
 // question is one item that may be asked, or the reason why not.
@@ -163,12 +164,12 @@ func (c *call) askAll(questions []question, how semantic, caller pdp.Caller) []a
 
 // decideItem keeps a panic inside its item: it would end the process from a
 // worker.
-func (c *call) decideItem(req authz.Request, caller pdp.Caller) (d authz.Decision, err error) {
+func (c *call) decideItem(req authz.Request, caller pdp.Caller) (d Answer, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			c.metrics.panics.Inc()
 			c.config.Log.Error("a decision panicked", "panic", r)
-			d, err = authz.Decision{}, errInternal
+			d, err = Answer{}, errInternal
 		}
 	}()
 	return c.decideOn(c.ctx, req, caller)
@@ -236,10 +237,11 @@ func (c *call) decideBatch() error {
 	if err := c.await(extras.atLeast); err != nil {
 		return err
 	}
-	if c.config.PDP.Active() == nil {
+	if c.config.Decider.Revision().IsZero() {
 		return pdp.ErrNotReady
 	}
 	answers := c.askAll(questions, how, caller)
+	c.setDecided(deciders(answers)...)
 	c.answerJSON(http.StatusOK, func(buf []byte) []byte {
 		buf = append(buf, `{"evaluations":[`...)
 		for i := range answers {
@@ -251,6 +253,17 @@ func (c *call) decideBatch() error {
 		return append(buf, `]}`...)
 	})
 	return nil
+}
+
+// deciders are where the answers come from.
+func deciders(answers []answered) []string {
+	var by []string
+	for i := range answers {
+		if d := answers[i].Decided; d != "" && !slices.Contains(by, d) {
+			by = append(by, d)
+		}
+	}
+	return by
 }
 
 // checkMembers refuses members that are neither the request's nor extra.
@@ -314,7 +327,7 @@ func itemError(err error, body, item authz.Value, prefix string) error {
 // problem that prevented it.
 func (c *call) appendAnswer(buf []byte, a *answered) []byte {
 	if a.err == nil {
-		return a.decision.AppendJSON(buf)
+		return a.AppendJSON(buf)
 	}
 	p := c.itemProblem(a.err)
 	data, err := json.Marshal(p)

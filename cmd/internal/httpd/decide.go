@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/xiezhi-project/xiezhi/cmd/internal/access"
-	"github.com/xiezhi-project/xiezhi/pap"
 	"github.com/xiezhi-project/xiezhi/pdp"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
@@ -104,19 +103,20 @@ func (c *call) decide() error {
 		return errApprovalsUnavailable
 	}
 	c.setRevision(d.Revision)
+	c.setDecided(d.Decided)
 	c.answerJSON(http.StatusOK, d.AppendJSON)
 	return nil
 }
 
-// decideOn asks the PDP and counts.
-func (s *Server) decideOn(ctx context.Context, req authz.Request, caller pdp.Caller) (authz.Decision, error) {
+// decideOn asks the Decider and counts.
+func (s *Server) decideOn(ctx context.Context, req authz.Request, caller pdp.Caller) (Answer, error) {
 	started := s.config.Now()
-	d, err := s.config.PDP.Decide(ctx, req, caller)
+	d, err := s.config.Decider.Decide(ctx, req, caller)
 	if err != nil {
 		s.metrics.failed.Inc()
-		return authz.Decision{}, err
+		return Answer{}, err
 	}
-	s.metrics.decided(&d, s.config.Now().Sub(started))
+	s.metrics.decided(&d.Decision, s.config.Now().Sub(started))
 	return d, nil
 }
 
@@ -208,35 +208,15 @@ func revisionOf(v authz.Value, name string) (authz.Revision, error) {
 	return r, nil
 }
 
-// await returns when this node answers by the revision. One that the store
-// does not hold is refused at once: no waiting will bring it.
+// await returns when the answers here are by the revision.
 func (c *call) await(r authz.Revision) error {
 	wait, err := c.queryDuration("revision_wait", defaultRevisionWait, maxRevisionWait)
 	if err != nil || r.IsZero() {
 		return err
 	}
-	if active := c.config.PDP.Active(); active != nil && active.Revision().Includes(r) {
-		return nil
-	}
 	ctx, cancel := context.WithTimeout(c.ctx, wait)
 	defer cancel()
-	newest, err := c.newestRevision(ctx)
-	if err == nil && !newest.Includes(r) {
-		return fmt.Errorf("/at_least_revision: %w as %s; the newest is %s", errRevisionUnknown, r, newest)
-	}
-	if err != nil {
-		c.config.Log.Warn("cannot read the newest revision", "error", err)
-	}
-	return c.config.PDP.Await(ctx, r)
-}
-
-// newestRevision reads the newest revision from the store.
-func (s *Server) newestRevision(ctx context.Context) (head authz.Revision, err error) {
-	err = s.config.Store.View(ctx, func(tx pap.Tx) error {
-		head, err = tx.Head()
-		return err
-	})
-	return head, err
+	return c.config.Decider.Await(ctx, r)
 }
 
 // HeaderIdempotencyKey makes a retry of a call count once.

@@ -100,7 +100,7 @@ func (s *Server) checkReadiness() []string {
 }
 
 func (s *Server) releaseActive(context.Context) error {
-	if s.config.PDP.Active() == nil {
+	if s.config.Decider.Revision().IsZero() {
 		return pdp.ErrNotReady
 	}
 	return nil

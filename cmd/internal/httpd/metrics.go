@@ -64,10 +64,7 @@ func newMetrics(config Config) (*metrics, error) {
 	}
 	revision := func(name, help string, part func(authz.Revision) uint64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 {
-			if active := config.PDP.Active(); active != nil {
-				return float64(part(active.Revision()))
-			}
-			return 0
+			return float64(part(config.Decider.Revision()))
 		})
 	}
 	all := []prometheus.Collector{

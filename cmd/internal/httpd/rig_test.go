@@ -400,7 +400,7 @@ func (r *rig) token(key, tenant, subject string, rights ...string) pap.Token {
 // head is the newest revision in the store.
 func (r *rig) head() authz.Revision {
 	r.t.Helper()
-	head, err := r.newestRevision(context.Background())
+	head, err := newestRevision(context.Background(), r.node.store)
 	if err != nil {
 		r.t.Fatal(err)
 	}

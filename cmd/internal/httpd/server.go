@@ -52,7 +52,8 @@ type Preview interface {
 	With(ctx context.Context, base *pdp.Snapshot, documents []bundles.File) (*pdp.Snapshot, error)
 }
 
-// Config is what a Server is handed. The fields up to Log are required.
+// Config is what a Server is handed. The fields up to Log are required, except
+// PDP, PAP, Store and Preview where Decider is given and no route asks them.
 type Config struct {
 	Guard   Guard
 	PDP     *pdp.PDP
@@ -62,6 +63,9 @@ type Config struct {
 	Now     func() time.Time
 	NewID   func() string
 	Log     *slog.Logger
+
+	Decider Decider // nil: PDP, which knows of revisions from Store
+	Routes  []Route // what is served; nil: all, [Routes]
 
 	Checks   []Check   // of readiness, beside an active release
 	Measures []Measure // in the metrics, beside the server's own
@@ -111,13 +115,19 @@ type Server struct {
 // New builds a server; it refuses an incomplete route table and unreadable TLS
 // files.
 func New(config Config) (*Server, error) {
+	if config.Decider == nil {
+		config.Decider = node{config.PDP, config.Store, config.Log.Warn}
+	}
 	s := &Server{config: config, ids: newRequestIDs()}
 	s.base, s.cancel = context.WithCancel(context.Background())
 	var err error
 	if s.tls, err = loadTLS(config.CertFile, config.KeyFile); err != nil {
 		return nil, err
 	}
-	routes := Routes()
+	routes := config.Routes
+	if routes == nil {
+		routes = Routes()
+	}
 	if err := checkRoutes(routes); err != nil {
 		return nil, err
 	}
@@ -173,7 +183,9 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	defer background.Wait()
 	running, stop := context.WithCancel(ctx)
 	defer stop()
-	background.Go(func() { s.forgetReplays(running) })
+	if s.config.Store != nil {
+		background.Go(func() { s.forgetReplays(running) })
+	}
 	served := make(chan error, 1)
 	go func() { served <- s.app.Listener(ln) }()
 	select {

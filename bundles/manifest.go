@@ -68,10 +68,23 @@ func OpenManifest(set *trust.Set, signed string, now time.Time) (Sealed, error) 
 	if err := json.Unmarshal(opened.Body, &sealed.Manifest); err != nil {
 		return Sealed{}, fmt.Errorf("release manifest: %w: %w", trust.ErrUnsigned, err)
 	}
-	if sealed.Release == 0 || len(sealed.Tenants) == 0 || !slices.Equal(sealed.Tenants, Audience(sealed.Tenants)) {
-		return Sealed{}, fmt.Errorf("release manifest: %w: want a release number and an audience", trust.ErrUnsigned)
+	if err := sealed.check(); err != nil {
+		return Sealed{}, fmt.Errorf("release manifest: %w: %w", trust.ErrUnsigned, err)
 	}
 	return sealed, nil
+}
+
+// check refuses what cannot be the manifest of a release.
+func (m *Manifest) check() error {
+	switch {
+	case m.Release == 0 || m.Restores >= m.Release:
+		return fmt.Errorf("release %d that restores %d: want a number, and one below it", m.Release, m.Restores)
+	case len(m.Tenants) == 0 || !slices.Equal(m.Tenants, Audience(m.Tenants)):
+		return errors.New("want an audience: tenants, sorted, each once")
+	case m.Files < 0 || m.Files > MaxFiles || m.Bytes < 0 || m.Bytes > MaxBytes:
+		return fmt.Errorf("%d files of %d bytes: a release holds at most %d of %d", m.Files, m.Bytes, MaxFiles, MaxBytes)
+	}
+	return nil
 }
 
 // ErrBase refuses a delta that does not start from the content at hand; a

@@ -101,21 +101,21 @@ func (d *combined) use(g *authz.Grant) string {
 // grant returns a live grant that opens the rule for this request, preferring
 // one that is not counted.
 func (c *combination) grant(p *Policy, rule *Rule) *authz.Grant {
-	if c.noGrants {
+	name := p.ID + "/" + rule.ID
+	if c.noGrants || !c.dynamic.names(c.in.Request.Tenant, name) {
 		return nil
 	}
-	name := p.ID + "/" + rule.ID
+	digest, err := c.digest()
+	if err != nil {
+		return nil
+	}
 	var counted *authz.Grant
-	for _, g := range c.dynamic.grantsFor(c.in.Request.Tenant, name) {
+	for _, g := range c.dynamic.grantsFor(c.in.Request.Tenant, digest) {
 		refs := g.Satisfies
 		if rule.Kind == KindDeny {
 			refs = g.Waives
 		}
 		if !g.Live(c.in.Now) || !covers(refs, name, rule.Digest) || slices.Contains(c.spent, g.ID) {
-			continue
-		}
-		digest, err := c.digest()
-		if err != nil || !slices.Contains(g.Requests, digest.String()) {
 			continue
 		}
 		if g.Uses == 0 {

@@ -1,6 +1,7 @@
 package pdp
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,15 +46,20 @@ func (p *PDP) question(ctx context.Context, s *Snapshot, req authz.Request, f au
 		return nil, err
 	}
 	q := &question{snapshot: s, original: &req, fresh: f, matched: s.match(&req, f.Now)}
-	q.staleBound = q.matched.staleBound(p.config.StaleBound)
+	q.staleBound = q.matched.staleBound(cmp.Or(f.StaleBound, p.config.StaleBound))
 	resolved, failed := p.resolve(ctx, s, q.matched, &req)
 	q.input = Input{Request: resolved, Value: resolved.Value(), Now: f.Now, Explain: explain}
 	q.dropFailed(failed)
 	return q, p.evaluate(ctx, q)
 }
 
-// evaluate waits for a turn and lets the programs speak under the budget.
+// evaluate lets the programs speak when it is the question's turn.
 func (p *PDP) evaluate(ctx context.Context, q *question) error {
+	return p.turn(ctx, q.evaluate)
+}
+
+// turn waits for a turn and runs f under the budget.
+func (p *PDP) turn(ctx context.Context, f func(ctx context.Context)) error {
 	select {
 	case p.turns <- struct{}{}:
 	default:
@@ -64,7 +70,7 @@ func (p *PDP) evaluate(ctx context.Context, q *question) error {
 	defer func() { <-p.turns }()
 	ctx, cancel := context.WithTimeout(ctx, p.config.Budget)
 	defer cancel()
-	q.evaluate(ctx)
+	f(ctx)
 	return nil
 }
 
@@ -148,7 +154,7 @@ func (q *question) combineOn(in *Input) combined {
 	c := combination{
 		in: in, outcomes: q.outcomes, dynamic: q.snapshot.Dynamic,
 		obligations: q.snapshot.Release.obligations, digest: q.requestDigest, spent: q.spent,
-		noGrants: !q.fresh.Grants, outlived: q.fresh.Age > q.staleBound,
+		noGrants: !q.fresh.Grants || q.fresh.GrantsAge > q.staleBound, outlived: q.fresh.Age > q.staleBound,
 	}
 	d := c.combine()
 	d.Revision, d.Stale = q.snapshot.Revision(), q.fresh.Stale

@@ -14,4 +14,10 @@ type Freshness struct {
 	// Grants says that grants count. Restrictions count until their end,
 	// stale or not.
 	Grants bool
+	// GrantsAge is the time since the source last vouched for grants: they
+	// count no longer than the stale bound of the policies that apply.
+	GrantsAge time.Duration
+	// StaleBound is the bound of policies that have none of their own; 0: what
+	// the decision point is configured with.
+	StaleBound time.Duration
 }

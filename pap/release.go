@@ -374,7 +374,7 @@ func (r Release) seenBy(actor Actor) Release {
 		return r
 	}
 	if r.Author != actor.Name {
-		r.Author, r.Note = "", ""
+		r.Author, r.Note, r.Source, r.Commit = "", "", "", ""
 	}
 	r.Files = slices.DeleteFunc(r.Files, func(f ReleaseFile) bool { return !visible(actor, f.Path) })
 	return r

@@ -192,8 +192,12 @@ type Release struct {
 	Unreviewed bool           `json:"unreviewed,omitempty"`
 	Author     string         `json:"author"`
 	Note       string         `json:"note,omitempty"`
-	CreatedAt  time.Time      `json:"created_at"`
-	Files      []ReleaseFile  `json:"files,omitempty"`
+	// Source and Commit say where a release of a repository came from: its
+	// address without credentials, and the commit's full id.
+	Source    string        `json:"source,omitempty"`
+	Commit    string        `json:"commit,omitempty"`
+	CreatedAt time.Time     `json:"created_at"`
+	Files     []ReleaseFile `json:"files,omitempty"`
 }
 
 // ReleaseFile names one file's content.
@@ -234,23 +238,26 @@ type AuditFilter struct {
 }
 
 // PEPStore keeps what nodes know of PEPs, and what they signed for them. None
-// of it is part of the log, and none of it waits for the log's lock. Every
-// method is one transaction of its own.
+// of it is part of the log or of a backup, and none of it waits for the log's
+// lock. Every method is one transaction of its own, and fails with ErrText as
+// those of [Tx] do.
 type PEPStore interface {
 	// KeepSeal stores a signed manifest unless there is one of the same
 	// release, audience and key, and returns the one that is stored, so that
 	// every node serves the same bytes.
 	KeepSeal(ctx context.Context, seal Seal) (Seal, error)
-	// Seals returns the newest release's stored seals for an audience, all keys', or none.
+	// Seals returns the release's stored seals for an audience, all keys', in
+	// order of KeyID as bytes, or none.
 	Seals(ctx context.Context, release uint64, audience string) ([]Seal, error)
 
-	// PutPEPs stores the state of PEPs by Key. One that was seen earlier than
-	// the stored one changes nothing.
+	// PutPEPs stores the state of PEPs by Key, as [NewestPEPs] has them. One
+	// that was seen earlier than the stored one changes nothing.
 	PutPEPs(ctx context.Context, peps []PEP) error
 	// PEPs lists PEPs with Key > after that the filter selects, in order of
 	// Key as bytes, at most limit.
 	PEPs(ctx context.Context, filter PEPFilter, after string, limit int) ([]PEP, error)
-	// ForgetPEPs deletes those that are not connected and were seen before.
+	// ForgetPEPs deletes those that were seen last before the given time, also
+	// those that count as connected: their node ended without saying so.
 	ForgetPEPs(ctx context.Context, before time.Time) error
 }
 

@@ -72,7 +72,7 @@ func (d draw) filter() pap.AuditFilter {
 }
 
 func (d draw) release() pap.Release {
-	r := pap.Release{Number: d.counter(), Digest: digestOf("r"), Restores: d.counter(), Unreviewed: d.yes(), Author: d.name(), CreatedAt: d.at()}
+	r := pap.Release{Number: d.counter(), Digest: digestOf("r"), Restores: d.counter(), Unreviewed: d.yes(), Author: d.name(), Source: d.name(), Commit: d.content(), CreatedAt: d.at()}
 	for range rapid.IntRange(0, 2).Draw(d.T, "files") {
 		text := d.content()
 		r.Files = append(r.Files, pap.ReleaseFile{Path: d.name(), Digest: digestOf(text), Size: len(text)})
@@ -252,8 +252,11 @@ func testModel(t *testing.T, d Driver) {
 	})
 }
 
-// Scramble fills a store with random content of every sort.
-func Scramble(ctx context.Context, rt *rapid.T, store Store) error {
+// Scramble fills a store with random content of every sort that a backup holds.
+func Scramble(ctx context.Context, rt *rapid.T, store interface {
+	pap.Store
+	pap.AuditStore
+}) error {
 	g := draw{rt}
 	for range rapid.IntRange(0, 20).Draw(rt, "transactions") {
 		var notes []string

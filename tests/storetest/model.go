@@ -190,7 +190,7 @@ func (m *model) MarkPublished(path string, version int64, release uint64) error 
 }
 
 func (m *model) InsertRelease(r pap.Release) error {
-	if err := m.mayWrite(pap.CheckText(r.Author, r.Note)); err != nil {
+	if err := m.mayWrite(pap.CheckText(r.Author, r.Note, r.Source, r.Commit)); err != nil {
 		return err
 	}
 	for i, f := range r.Files {

@@ -31,7 +31,7 @@ func testReleases(t *testing.T, d Driver) {
 			Number: 1, Digest: digestOf("1"), Author: "user:li.wei", Note: "第一", Unreviewed: true, CreatedAt: now,
 			Files: []pap.ReleaseFile{b, a},
 		}
-		second = pap.Release{Number: 2, Digest: digestOf("2"), Author: "x", Restores: 1, CreatedAt: now}
+		second = pap.Release{Number: 2, Digest: digestOf("2"), Author: "x", Restores: 1, Source: "git+https://git.example/policies", Commit: "4f2a", CreatedAt: now}
 		is(t, "a number ahead", tx.InsertRelease(second), pap.ErrConflict)
 		is(t, "number zero", tx.InsertRelease(pap.Release{CreatedAt: now}), pap.ErrConflict)
 		if err := tx.InsertRelease(first); err != nil {

@@ -17,6 +17,7 @@ import (
 type Store interface {
 	pap.Store
 	pap.AuditStore
+	pap.PEPStore
 }
 
 // Driver is one kind of database under test.
@@ -53,6 +54,14 @@ func Run(t *testing.T, d Driver) {
 		{"a large blob comes back whole", testLargeBlob},
 		{"a grant is used at most so often", testUseGrant},
 		{"a stored answer is kept until it is forgotten", testReplays},
+		{"the first seal of a release, audience and key is kept", testSeals},
+		{"racing nodes keep one seal", testConcurrentSeals},
+		{"the state of a PEP is what was seen last", testPutPEPs},
+		{"PEPs are listed by filter in pages", testPEPFilter},
+		{"PEPs that were not seen for long are forgotten", testForgetPEPs},
+		{"thousands of PEPs are stored at once", testManyPEPs},
+		{"the state of PEPs waits for no update", testPEPsBesideUpdate},
+		{"a PEP's free text never keeps it from being stored", testPEPText},
 		{"audit records of changes are stored once", testAudit},
 		{"decision records may be sent again", testDecisions},
 		{"audit filters select by every field", testAuditFilter},

@@ -52,19 +52,32 @@ func testText(t *testing.T, d Driver) {
 	for _, bad := range []string{"a\x00b", "a\xff", "\xed\xa0\x80"} {
 		update(t, store, func(tx pap.Tx) {
 			for what, call := range map[string]func() error{
-				"Put key":            func() error { _, err := tx.Put(record(pap.KindRole, bad, "")); return err },
-				"Put tenant":         func() error { _, err := tx.Put(record(pap.KindRole, "k", bad)); return err },
-				"Put kind":           func() error { _, err := tx.Put(record(pap.Kind(bad), "k", "")); return err },
-				"Record":             func() error { _, err := tx.Record(pap.KindRole, bad); return err },
-				"Records tenant":     func() error { _, err := tx.Records(pap.KindRole, bad, "", 1); return err },
-				"Records after":      func() error { _, err := tx.Records(pap.KindRole, "", bad, 1); return err },
-				"Document":           func() error { _, err := tx.Document(bad); return err },
-				"PutDocument":        func() error { return tx.PutDocument(document(bad, 1)) },
-				"Documents prefix":   func() error { _, err := tx.Documents(pap.DocumentFilter{Prefix: bad}, "", 1); return err },
-				"Documents after":    func() error { _, err := tx.Documents(pap.DocumentFilter{}, bad, 1); return err },
-				"DocumentVersions":   func() error { _, err := tx.DocumentVersions(bad, 1, 1); return err },
-				"MarkPublished":      func() error { return tx.MarkPublished(bad, 1, 1) },
-				"InsertRelease":      func() error { return tx.InsertRelease(pap.Release{Number: 1, Note: bad}) },
+				"Put key":              func() error { _, err := tx.Put(record(pap.KindRole, bad, "")); return err },
+				"Put tenant":           func() error { _, err := tx.Put(record(pap.KindRole, "k", bad)); return err },
+				"Put kind":             func() error { _, err := tx.Put(record(pap.Kind(bad), "k", "")); return err },
+				"Record":               func() error { _, err := tx.Record(pap.KindRole, bad); return err },
+				"Records tenant":       func() error { _, err := tx.Records(pap.KindRole, bad, "", 1); return err },
+				"Records after":        func() error { _, err := tx.Records(pap.KindRole, "", bad, 1); return err },
+				"Document":             func() error { _, err := tx.Document(bad); return err },
+				"PutDocument":          func() error { return tx.PutDocument(document(bad, 1)) },
+				"Documents prefix":     func() error { _, err := tx.Documents(pap.DocumentFilter{Prefix: bad}, "", 1); return err },
+				"Documents after":      func() error { _, err := tx.Documents(pap.DocumentFilter{}, bad, 1); return err },
+				"DocumentVersions":     func() error { _, err := tx.DocumentVersions(bad, 1, 1); return err },
+				"MarkPublished":        func() error { return tx.MarkPublished(bad, 1, 1) },
+				"InsertRelease":        func() error { return tx.InsertRelease(pap.Release{Number: 1, Note: bad}) },
+				"InsertRelease commit": func() error { return tx.InsertRelease(pap.Release{Number: 1, Commit: bad}) },
+				"PutPEPs":              func() error { return store.PutPEPs(t.Context(), []pap.PEP{{Key: bad}}) },
+				"PutPEPs label": func() error {
+					return store.PutPEPs(t.Context(), []pap.PEP{{Key: "k", Labels: map[string]string{"l": bad}}})
+				},
+				"PEPs": func() error { _, err := store.PEPs(t.Context(), pap.PEPFilter{Serves: bad}, "", 1); return err },
+				"PEPs label": func() error {
+					_, err := store.PEPs(t.Context(), pap.PEPFilter{Labels: map[string]string{bad: ""}}, "", 1)
+					return err
+				},
+				"PEPs after":         func() error { _, err := store.PEPs(t.Context(), pap.PEPFilter{}, bad, 1); return err },
+				"KeepSeal":           func() error { _, err := store.KeepSeal(t.Context(), pap.Seal{KeyID: bad}); return err },
+				"Seals":              func() error { _, err := store.Seals(t.Context(), 1, bad); return err },
 				"InsertRelease path": func() error { return tx.InsertRelease(pap.Release{Number: 1, Files: []pap.ReleaseFile{{Path: bad}}}) },
 				"UseGrant":           func() error { _, err := tx.UseGrant("g", bad, 1); return err },
 				"GrantUses":          func() error { _, err := tx.GrantUses(pap.GrantUse{Grant: bad}, 1); return err },

@@ -71,7 +71,7 @@ func fill(t testing.TB, store Store) {
 		check(t, err)
 	}
 	release := func(tx pap.Tx, number uint64, contents ...string) {
-		r := pap.Release{Number: number, Digest: sha256.Sum256([]byte{byte(number)}), Restores: number - 1, Unreviewed: true, Author: "li", Note: "n", CreatedAt: now}
+		r := pap.Release{Number: number, Digest: sha256.Sum256([]byte{byte(number)}), Restores: number - 1, Unreviewed: true, Author: "li", Note: "n", Source: "s", Commit: "c", CreatedAt: now}
 		for i, content := range contents {
 			digest := bundles.Digest(sha256.Sum256([]byte(content)))
 			check(t, tx.PutBlob(digest, []byte(content)))

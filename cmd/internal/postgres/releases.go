@@ -11,11 +11,11 @@ import (
 	"github.com/xiezhi-project/xiezhi/pap"
 )
 
-const releaseColumns = "number, digest, restores, unreviewed, author, note, created_at"
+const releaseColumns = "number, digest, restores, unreviewed, author, note, source, commit_id, created_at"
 
 func scanRelease(row pgx.Row) (pap.Release, error) {
 	var r pap.Release
-	err := row.Scan(&r.Number, digestColumn{&r.Digest}, &r.Restores, &r.Unreviewed, &r.Author, &r.Note, timeColumn{&r.CreatedAt})
+	err := row.Scan(&r.Number, digestColumn{&r.Digest}, &r.Restores, &r.Unreviewed, &r.Author, &r.Note, &r.Source, &r.Commit, timeColumn{&r.CreatedAt})
 	return r, err
 }
 
@@ -27,7 +27,7 @@ func scanReleaseFile(row pgx.Row) (pap.ReleaseFile, error) {
 
 // InsertRelease implements [pap.Tx].
 func (t *transaction) InsertRelease(r pap.Release) error {
-	if err := t.mayWrite(pap.CheckText(r.Author, r.Note)); err != nil {
+	if err := t.mayWrite(pap.CheckText(r.Author, r.Note, r.Source, r.Commit)); err != nil {
 		return err
 	}
 	if err := t.checkFiles(r.Files); err != nil {
@@ -40,8 +40,8 @@ func (t *transaction) InsertRelease(r pap.Release) error {
 	if !next {
 		return pap.ErrConflict
 	}
-	if _, err := t.exec("INSERT INTO releases ("+releaseColumns+") VALUES ($1, $2, $3, $4, $5, $6, $7)",
-		r.Number, r.Digest[:], clamp(r.Restores), r.Unreviewed, r.Author, r.Note, r.CreatedAt); err != nil {
+	if _, err := t.exec("INSERT INTO releases ("+releaseColumns+") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+		r.Number, r.Digest[:], clamp(r.Restores), r.Unreviewed, r.Author, r.Note, r.Source, r.Commit, r.CreatedAt); err != nil {
 		return t.fail(err, "store release %d", r.Number)
 	}
 	paths, digests, sizes := columns(r.Files)

@@ -37,6 +37,7 @@ type Store struct {
 var (
 	_ pap.Store      = (*Store)(nil)
 	_ pap.AuditStore = (*Store)(nil)
+	_ pap.PEPStore   = (*Store)(nil)
 )
 
 // sessionDefaults bound what a stuck statement, a stuck writer and a node that

@@ -1,10 +1,10 @@
 // Package sqlite keeps the server's state in one folder: the store that needs
 // no other server.
 //
-// The folder holds xiezhi.db (everything but decision records) and
-// decisions.db (decision records, which come by the thousand and would
-// otherwise make every other writer wait). Both are in WAL mode and synced at
-// each commit, so what was committed survives a power cut, and after a crash
+// The folder holds xiezhi.db (everything else) and, since they come by
+// the thousand and would otherwise make every other writer wait, decisions.db
+// (decision records) and peps.db (what is known of PEPs, and what was signed
+// for them). All are in WAL mode and synced at each commit, so what was committed survives a power cut, and after a crash
 // the next Open finds exactly the committed transactions.
 //
 // Each file has one writing connection, whose transactions begin by taking

@@ -26,11 +26,11 @@ func (d digestColumn) Scan(value any) error {
 	return nil
 }
 
-const releaseColumns = "number, digest, restores, unreviewed, author, note, created_at"
+const releaseColumns = "number, digest, restores, unreviewed, author, note, source, commit_id, created_at"
 
 func scanRelease(row scanner) (pap.Release, error) {
 	var r pap.Release
-	err := row.Scan(&r.Number, digestColumn{&r.Digest}, &r.Restores, &r.Unreviewed, &r.Author, &r.Note, microsColumn{&r.CreatedAt})
+	err := row.Scan(&r.Number, digestColumn{&r.Digest}, &r.Restores, &r.Unreviewed, &r.Author, &r.Note, &r.Source, &r.Commit, microsColumn{&r.CreatedAt})
 	return r, err
 }
 
@@ -42,7 +42,7 @@ func scanReleaseFile(row scanner) (pap.ReleaseFile, error) {
 
 // InsertRelease implements [pap.Tx].
 func (t *transaction) InsertRelease(r pap.Release) error {
-	if err := t.mayWrite(pap.CheckText(r.Author, r.Note)); err != nil {
+	if err := t.mayWrite(pap.CheckText(r.Author, r.Note, r.Source, r.Commit)); err != nil {
 		return err
 	}
 	if err := t.checkFiles(r.Files); err != nil {
@@ -55,8 +55,8 @@ func (t *transaction) InsertRelease(r pap.Release) error {
 	if !next {
 		return pap.ErrConflict
 	}
-	if _, err := t.exec("INSERT INTO releases ("+releaseColumns+") VALUES (?, ?, ?, ?, ?, ?, ?)",
-		r.Number, r.Digest[:], clamp(r.Restores), r.Unreviewed, r.Author, r.Note, r.CreatedAt.UnixMicro()); err != nil {
+	if _, err := t.exec("INSERT INTO releases ("+releaseColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		r.Number, r.Digest[:], clamp(r.Restores), r.Unreviewed, r.Author, r.Note, r.Source, r.Commit, r.CreatedAt.UnixMicro()); err != nil {
 		return t.fail(err, "store release %d", r.Number)
 	}
 	for _, f := range r.Files {

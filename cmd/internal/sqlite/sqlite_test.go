@@ -8,8 +8,8 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/xiezhi-project/xiezhi/pep-sdk/spool/dirlock"
 	"github.com/xiezhi-project/xiezhi/pap"
+	"github.com/xiezhi-project/xiezhi/pep-sdk/spool/dirlock"
 	"github.com/xiezhi-project/xiezhi/tests/storetest"
 )
 
@@ -93,7 +93,7 @@ func TestFilesAreTheirOwnersAlone(t *testing.T) {
 		}
 		found[entry.Name()] = true
 	}
-	for _, name := range []string{"xiezhi.db", "xiezhi.db-wal", "decisions.db", "xiezhi.lock"} {
+	for _, name := range []string{"xiezhi.db", "xiezhi.db-wal", "decisions.db", "peps.db", "xiezhi.lock"} {
 		if !found[name] {
 			t.Errorf("%s is missing", name)
 		}
@@ -117,7 +117,7 @@ func TestOpenTightensTheModeOfFilesThatWereThere(t *testing.T) {
 
 func TestEveryCommitIsSynced(t *testing.T) {
 	store := open(t, t.TempDir(), Options{})
-	for _, db := range []*database{store.main, store.decisions} {
+	for _, db := range []*database{store.main, store.decisions, store.peps} {
 		var synchronous int
 		var journal string
 		if err := db.write.QueryRow("PRAGMA synchronous").Scan(&synchronous); err != nil {

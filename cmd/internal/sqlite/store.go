@@ -7,9 +7,9 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/xiezhi-project/xiezhi/pep-sdk/spool/dirlock"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/wake"
 	"github.com/xiezhi-project/xiezhi/pap"
+	"github.com/xiezhi-project/xiezhi/pep-sdk/spool/dirlock"
 )
 
 // Options say how to open a folder.
@@ -24,6 +24,7 @@ type Options struct {
 type Store struct {
 	main      *database
 	decisions *database
+	peps      *database
 	lock      *dirlock.Lock // nil unless exclusive
 	hub       wake.Hub
 }
@@ -31,6 +32,7 @@ type Store struct {
 var (
 	_ pap.Store      = (*Store)(nil)
 	_ pap.AuditStore = (*Store)(nil)
+	_ pap.PEPStore   = (*Store)(nil)
 )
 
 // Open opens the folder, makes it (mode 0700) if it is not there, and brings
@@ -57,13 +59,16 @@ func Open(ctx context.Context, dir string, options Options) (_ *Store, err error
 	if s.decisions, err = openDatabase(ctx, dir, "decisions.db", "migrations/decisions"); err != nil {
 		return nil, err
 	}
+	if s.peps, err = openDatabase(ctx, dir, "peps.db", "migrations/peps"); err != nil {
+		return nil, err
+	}
 	return s, nil
 }
 
 // Close ends all connections. Transactions must have ended before.
 func (s *Store) Close() error {
 	var errs []error
-	for _, db := range []*database{s.decisions, s.main} {
+	for _, db := range []*database{s.peps, s.decisions, s.main} {
 		if db != nil {
 			errs = append(errs, db.close())
 		}

@@ -1,0 +1,148 @@
+package postgres
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/xiezhi-project/xiezhi/pap"
+)
+
+// KeepSeal implements [pap.PEPStore].
+func (s *Store) KeepSeal(ctx context.Context, seal pap.Seal) (pap.Seal, error) {
+	if err := errors.Join(pap.CheckKeys(seal.KeyID), pap.CheckText(seal.Audience, seal.Signed)); err != nil {
+		return pap.Seal{}, err
+	}
+	audience := sha256.Sum256([]byte(seal.Audience))
+	// The update that changes nothing makes the row that is there come back,
+	// also when another node has just stored it.
+	err := s.pool.QueryRow(ctx, `INSERT INTO seals (release, audience, key_id, signed) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (release, audience, key_id) DO UPDATE SET signed = seals.signed RETURNING signed`,
+		clamp(seal.Release), audience[:], seal.KeyID, seal.Signed).Scan(&seal.Signed)
+	if err != nil {
+		return pap.Seal{}, fmt.Errorf("keep the seal of release %d: %w", seal.Release, err)
+	}
+	return seal, nil
+}
+
+// Seals implements [pap.PEPStore].
+func (s *Store) Seals(ctx context.Context, release uint64, audience string) ([]pap.Seal, error) {
+	if err := pap.CheckText(audience); err != nil {
+		return nil, err
+	}
+	digest := sha256.Sum256([]byte(audience))
+	scan := func(row pgx.Row) (pap.Seal, error) {
+		seal := pap.Seal{Release: release, Audience: audience}
+		return seal, row.Scan(&seal.KeyID, &seal.Signed)
+	}
+	list, err := collect(ctx, s.pool, scan, math.MaxInt, "SELECT key_id, signed FROM seals WHERE release = $1 AND audience = $2 ORDER BY key_id LIMIT $3",
+		clamp(release), digest[:])
+	if err != nil {
+		return nil, fmt.Errorf("list the seals of release %d: %w", release, err)
+	}
+	return list, nil
+}
+
+const putPEPs = `INSERT INTO peps (key, id, tenant, tenants, labels, connected, seen_at, body)
+	SELECT key, id, tenant, tenants::jsonb, labels::jsonb, connected, seen_at, body
+	FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::boolean[], $7::timestamptz[], $8::text[])
+		AS p (key, id, tenant, tenants, labels, connected, seen_at, body)
+	ON CONFLICT (key) DO UPDATE SET id = excluded.id, tenant = excluded.tenant, tenants = excluded.tenants, labels = excluded.labels,
+		connected = excluded.connected, seen_at = excluded.seen_at, body = excluded.body
+	WHERE peps.seen_at <= excluded.seen_at`
+
+// PutPEPs implements [pap.PEPStore], in one statement. Rows are locked in
+// order of their keys, so that nodes do not wait for each other in a circle.
+func (s *Store) PutPEPs(ctx context.Context, peps []pap.PEP) error {
+	newest, err := pap.NewestPEPs(peps)
+	if err != nil || len(newest) == 0 {
+		return err
+	}
+	var keys, ids, owners, tenants, labels, bodies []string
+	var connected []bool
+	var seen []time.Time
+	for _, p := range newest {
+		served, bears, body, err := p.Columns()
+		if err != nil {
+			return err
+		}
+		keys, ids, owners = append(keys, p.Key), append(ids, p.ID), append(owners, p.Tenant)
+		tenants, labels, bodies = append(tenants, served), append(labels, bears), append(bodies, body)
+		connected, seen = append(connected, p.Connected), append(seen, p.SeenAt)
+	}
+	if _, err := s.pool.Exec(ctx, putPEPs, keys, ids, owners, tenants, labels, connected, seen, bodies); err != nil {
+		return fmt.Errorf("store the state of %d PEPs: %w", len(newest), err)
+	}
+	return nil
+}
+
+// PEPs implements [pap.PEPStore].
+func (s *Store) PEPs(ctx context.Context, filter pap.PEPFilter, after string, limit int) ([]pap.PEP, error) {
+	q, err := pepQuery(filter, after)
+	if err != nil {
+		return nil, err
+	}
+	handle, end, err := s.begin(ctx, snapshot)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	scan := func(row pgx.Row) (p pap.PEP, err error) {
+		var body string
+		if err := row.Scan(&body); err != nil {
+			return p, err
+		}
+		return p, json.Unmarshal([]byte(body), &p)
+	}
+	list, err := collect(ctx, handle, scan, limit, q.orderBy("key"), q.args...)
+	if err != nil {
+		return nil, fmt.Errorf("list PEPs: %w", err)
+	}
+	return list, nil
+}
+
+func pepQuery(f pap.PEPFilter, after string) (query, error) {
+	if err := f.Check(after); err != nil {
+		return query{}, err
+	}
+	q := query{"SELECT body FROM peps WHERE true", nil}
+	q.and("key >", after)
+	switch f.Tenant {
+	case "", pap.AnyTenant:
+	case pap.Platform:
+		q.and("tenant =", "")
+	default:
+		q.and("tenant =", f.Tenant)
+	}
+	if f.Serves != "" {
+		q.and("tenants ?|", []string{f.Serves, pap.AnyTenant})
+	}
+	if len(f.Labels) > 0 {
+		labels, err := json.Marshal(f.Labels)
+		if err != nil {
+			return query{}, err
+		}
+		q.and("labels @>", string(labels))
+	}
+	if len(f.IDs) > 0 {
+		q.args = append(q.args, f.IDs)
+		q.text += fmt.Sprintf(" AND id = ANY ($%d)", len(q.args))
+	}
+	if f.Connected {
+		q.text += " AND connected"
+	}
+	return q, nil
+}
+
+// ForgetPEPs implements [pap.PEPStore].
+func (s *Store) ForgetPEPs(ctx context.Context, before time.Time) error {
+	if _, err := s.pool.Exec(ctx, "DELETE FROM peps WHERE seen_at < $1", before); err != nil {
+		return fmt.Errorf("forget PEPs: %w", err)
+	}
+	return nil
+}

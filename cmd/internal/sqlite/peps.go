@@ -1,0 +1,152 @@
+package sqlite
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/xiezhi-project/xiezhi/pap"
+)
+
+// KeepSeal implements [pap.PEPStore].
+func (s *Store) KeepSeal(ctx context.Context, seal pap.Seal) (pap.Seal, error) {
+	if err := errors.Join(pap.CheckKeys(seal.KeyID), pap.CheckText(seal.Audience, seal.Signed)); err != nil {
+		return pap.Seal{}, err
+	}
+	audience := sha256.Sum256([]byte(seal.Audience))
+	err := inTransaction(ctx, s.peps.write, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, "INSERT INTO seals (release, audience, key_id, signed) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+			clamp(seal.Release), audience[:], seal.KeyID, seal.Signed); err != nil {
+			return err
+		}
+		return tx.QueryRowContext(ctx, "SELECT signed FROM seals WHERE release = ? AND audience = ? AND key_id = ?",
+			clamp(seal.Release), audience[:], seal.KeyID).Scan(&seal.Signed)
+	})
+	if err != nil {
+		return pap.Seal{}, fmt.Errorf("keep the seal of release %d: %w", seal.Release, err)
+	}
+	return seal, nil
+}
+
+// Seals implements [pap.PEPStore].
+func (s *Store) Seals(ctx context.Context, release uint64, audience string) ([]pap.Seal, error) {
+	if err := pap.CheckText(audience); err != nil {
+		return nil, err
+	}
+	digest := sha256.Sum256([]byte(audience))
+	scan := func(row scanner) (pap.Seal, error) {
+		seal := pap.Seal{Release: release, Audience: audience}
+		return seal, row.Scan(&seal.KeyID, &seal.Signed)
+	}
+	list, err := collect(ctx, s.peps.read, scan, math.MaxInt, "SELECT key_id, signed FROM seals WHERE release = ? AND audience = ? ORDER BY key_id LIMIT ?",
+		clamp(release), digest[:])
+	if err != nil {
+		return nil, fmt.Errorf("list the seals of release %d: %w", release, err)
+	}
+	return list, nil
+}
+
+const putPEP = `INSERT INTO peps (key, id, tenant, tenants, labels, connected, seen_at, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+	ON CONFLICT (key) DO UPDATE SET id = excluded.id, tenant = excluded.tenant, tenants = excluded.tenants, labels = excluded.labels,
+		connected = excluded.connected, seen_at = excluded.seen_at, body = excluded.body
+	WHERE peps.seen_at <= excluded.seen_at`
+
+// PutPEPs implements [pap.PEPStore].
+func (s *Store) PutPEPs(ctx context.Context, peps []pap.PEP) error {
+	newest, err := pap.NewestPEPs(peps)
+	if err != nil || len(newest) == 0 {
+		return err
+	}
+	err = inTransaction(ctx, s.peps.write, func(tx *sql.Tx) error {
+		unwatched := context.WithoutCancel(ctx) // as in InsertDecisions
+		put, err := tx.PrepareContext(unwatched, putPEP)
+		if err != nil {
+			return err
+		}
+		defer put.Close()
+		for _, p := range newest {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			tenants, labels, body, err := p.Columns()
+			if err != nil {
+				return err
+			}
+			if _, err := put.ExecContext(unwatched, p.Key, p.ID, p.Tenant, tenants, labels, p.Connected, p.SeenAt.UnixMicro(), body); err != nil {
+				return fmt.Errorf("PEP %q: %w", p.Key, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("store the state of %d PEPs: %w", len(newest), err)
+	}
+	return nil
+}
+
+// PEPs implements [pap.PEPStore].
+func (s *Store) PEPs(ctx context.Context, filter pap.PEPFilter, after string, limit int) ([]pap.PEP, error) {
+	query, args, err := pepQuery(filter, after)
+	if err != nil {
+		return nil, err
+	}
+	scan := func(row scanner) (p pap.PEP, err error) {
+		var body string
+		if err := row.Scan(&body); err != nil {
+			return p, err
+		}
+		return p, json.Unmarshal([]byte(body), &p)
+	}
+	list, err := collect(ctx, s.peps.read, scan, limit, query, args...)
+	if err != nil {
+		return nil, fmt.Errorf("list PEPs: %w", err)
+	}
+	return list, nil
+}
+
+func pepQuery(f pap.PEPFilter, after string) (query string, args []any, err error) {
+	if err := f.Check(after); err != nil {
+		return "", nil, err
+	}
+	query, args = "SELECT body FROM peps WHERE key > ?", []any{after}
+	and := func(condition string, values ...any) {
+		query, args = query+" AND "+condition, append(args, values...)
+	}
+	switch f.Tenant {
+	case "", pap.AnyTenant:
+	case pap.Platform:
+		and("tenant = ''")
+	default:
+		and("tenant = ?", f.Tenant)
+	}
+	if f.Serves != "" {
+		and("EXISTS (SELECT 1 FROM json_each(peps.tenants) WHERE value IN (?, ?))", f.Serves, pap.AnyTenant)
+	}
+	for name, value := range f.Labels {
+		and("EXISTS (SELECT 1 FROM json_each(peps.labels) AS l WHERE l.key = ? AND l.value = ?)", name, value)
+	}
+	if len(f.IDs) > 0 {
+		ids, err := json.Marshal(f.IDs)
+		if err != nil {
+			return "", nil, err
+		}
+		and("id IN (SELECT value FROM json_each(?))", string(ids))
+	}
+	if f.Connected {
+		and("connected")
+	}
+	return query + " ORDER BY key LIMIT ?", args, nil
+}
+
+// ForgetPEPs implements [pap.PEPStore].
+func (s *Store) ForgetPEPs(ctx context.Context, before time.Time) error {
+	if _, err := s.peps.write.ExecContext(ctx, "DELETE FROM peps WHERE seen_at < ?", before.UnixMicro()); err != nil {
+		return fmt.Errorf("forget PEPs: %w", err)
+	}
+	return nil
+}

@@ -58,6 +58,9 @@ func (a *Answer) Record(caller Caller) Record { return a.q.record(&a.Decision, c
 
 // Audit is the record as audit stores keep it (X15).
 func (r *Record) Audit() (authz.AuditRecord, error) {
+	if r.Data != nil {
+		return r.auditData()
+	}
 	text := r.Decision.AppendJSON(nil)
 	answer, err := authz.Parse(text)
 	if err != nil { // a policy's limit with more digits than a request may have

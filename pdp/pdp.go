@@ -55,6 +55,8 @@ type Record struct {
 	Request    authz.Request
 	Decision   *authz.Decision
 	Durability Durability
+	// Data is a query of `data`; then there is no Request and no Decision.
+	Data *DataRecord
 }
 
 // Recorder writes decisions down. Under Strict it returns only when the record

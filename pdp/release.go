@@ -39,7 +39,7 @@ func Compile(ctx context.Context, number uint64, content *bundles.Content, compi
 	if r.obligations, err = readObligations(content); err != nil {
 		faults = appendFaults(faults, err)
 	}
-	if source.Tables, err = readTables(content); err != nil {
+	if source.Tables, err = ReadTables(content); err != nil {
 		faults = appendFaults(faults, err)
 		source.Tables = &Tables{}
 	}

@@ -13,9 +13,9 @@ import (
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
 
-// readTables reads tables/*.yaml: per table an object with "platform" and
-// "tenants".
-func readTables(content *bundles.Content) (*Tables, error) {
+// ReadTables reads tables/*.yaml: per table an object with "platform" and
+// "tenants". What is wrong is [Faults].
+func ReadTables(content *bundles.Content) (*Tables, error) {
 	tables := &Tables{Tenants: map[string]authz.Value{}}
 	var faults Faults
 	for _, f := range content.Files() {

@@ -111,7 +111,9 @@ func (e *tenantEdit) sweep() {
 	}
 }
 
-func (e *tenantEdit) over(g *authz.Grant) bool { return g.Ended != nil || !e.now.Before(g.Validity.End) }
+func (e *tenantEdit) over(g *authz.Grant) bool {
+	return g.Ended != nil || !e.now.Before(g.Validity.End)
+}
 
 func (e *tenantEdit) putGrant(g *authz.Grant) {
 	e.removeGrant(g.ID)

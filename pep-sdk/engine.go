@@ -2,6 +2,7 @@ package pep
 
 import (
 	"context"
+	"time"
 
 	"github.com/xiezhi-project/xiezhi/bundles"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
@@ -35,6 +36,9 @@ type Change struct {
 	Entries []stream.Entry
 	// Position of the log that the entries lead to.
 	Position uint64
+	// Now is the newest signed time: what has ended by then may be forgotten.
+	// The zero time forgets only what was ended by somebody.
+	Now time.Time
 }
 
 // Outcome is what an [Engine] decided.

@@ -8,28 +8,18 @@ import (
 
 	"github.com/xiezhi-project/xiezhi/bundles"
 	"github.com/xiezhi-project/xiezhi/pdp"
-	"github.com/xiezhi-project/xiezhi/pdp/cedareval"
-	"github.com/xiezhi-project/xiezhi/pdp/celeval"
+	"github.com/xiezhi-project/xiezhi/pdp/local"
 	"github.com/xiezhi-project/xiezhi/pdp/policytest"
 	"github.com/xiezhi-project/xiezhi/pdp/regoeval"
 )
 
-// Engine compiles policies. Create it with [New].
+// Engine compiles policies, as PEPs do, and tests them. Create it with [New].
 type Engine struct {
-	rego  *regoeval.Compiler
-	cedar *cedareval.Compiler
-	cel   *celeval.Compiler
+	*local.Compiler
 }
 
 // New returns an engine of Rego, Cedar and rule documents.
-func New() *Engine {
-	return &Engine{rego: regoeval.New(), cedar: cedareval.New(), cel: celeval.New()}
-}
-
-// Compile compiles a release, without a number. A wrong one is [pdp.Faults].
-func (e *Engine) Compile(ctx context.Context, content *bundles.Content) (*pdp.Release, error) {
-	return pdp.Compile(ctx, 0, content, e.rego, e.cedar, e.cel)
-}
+func New() *Engine { return &Engine{local.NewCompiler()} }
 
 // Test runs the release's test cases and Rego unit tests.
 func (e *Engine) Test(ctx context.Context, release *pdp.Release, opts policytest.Options) *policytest.Report {

@@ -1,4 +1,4 @@
-package engine
+package local
 
 import (
 	"context"
@@ -6,24 +6,6 @@ import (
 	"github.com/xiezhi-project/xiezhi/pdp"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
-
-// CheckRestriction compiles a restriction's conditions. Its error is an
-// [*authz.FieldError] whose path begins at the restriction.
-func (e *Engine) CheckRestriction(r authz.Restriction) error {
-	_, err := e.cel.CompileRestriction(r.ID, r.Tenant, r.Rules)
-	return err
-}
-
-// Restriction compiles a restriction that passed CheckRestriction before. One
-// that does not compile any more, after an upgrade say, denies in its tenant
-// while it is live: it was made to close, and nobody can tell what.
-func (e *Engine) Restriction(r *authz.Restriction) pdp.Program {
-	program, err := e.cel.CompileRestriction(r.ID, r.Tenant, r.Rules)
-	if err != nil {
-		return newBroken(r, err)
-	}
-	return program
-}
 
 // broken is a restriction that does not compile.
 type broken struct {

@@ -148,3 +148,21 @@ func (p *PDP) recordData(ctx context.Context, s *Snapshot, q *DataQuery, a *Data
 	}
 	return nil
 }
+
+// SuppliesTrusted reports whether an input that encoding/json decoded holds an
+// attribute that only a source may say.
+func (s *Snapshot) SuppliesTrusted(input any) bool {
+	for _, a := range s.Release.attributes.sorted {
+		if !a.Trusted {
+			continue
+		}
+		entity, property := a.property()
+		whole, _ := input.(map[string]any)
+		part, _ := whole[entity].(map[string]any)
+		properties, _ := part["properties"].(map[string]any)
+		if _, supplied := properties[property]; supplied {
+			return true
+		}
+	}
+	return false
+}

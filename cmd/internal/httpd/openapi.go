@@ -120,6 +120,9 @@ func (r *Route) responses() object {
 	if r.AuthZEN {
 		failure = object{"description": "An error message", "content": object{"text/plain": object{"schema": object{"type": "string"}}}}
 	}
+	if r.OPA {
+		failure = object{"description": "An error of OPA's API", "content": object{"application/json": schemaRef("OPAError")}}
+	}
 	responses := object{strconv.Itoa(r.Status): success, "default": failure}
 	if r.Operation == "readiness" {
 		responses["503"] = object{"description": "Not ready", "content": object{"application/json": schemaRef(r.Answer)}}

@@ -69,6 +69,7 @@ var problems = []struct {
 	{is: access.ErrUnavailable, status: http.StatusServiceUnavailable, code: "access_unavailable", title: "The caller's rights cannot be read", hide: true},
 	{is: pap.ErrForbidden, status: http.StatusForbidden, code: "forbidden", title: "The caller lacks a right"},
 	{is: pdp.ErrNotReady, status: http.StatusServiceUnavailable, code: "not_ready", title: "No release is active"},
+	{is: pdp.ErrStale, status: http.StatusServiceUnavailable, code: "stale", title: "The policies are too old here"},
 	{is: pdp.ErrOverloaded, status: http.StatusServiceUnavailable, code: "overloaded", title: "Too many decisions are waiting"},
 	{is: pdp.ErrAuditUnavailable, status: http.StatusServiceUnavailable, code: "audit_unavailable", title: "The decision could not be recorded", hide: true},
 	{is: errRevisionUnknown, status: http.StatusBadRequest, code: "revision_unknown", title: "No revision is so new"},
@@ -230,6 +231,10 @@ func (c *call) fail(err error) {
 	}
 	if c.route.AuthZEN {
 		c.failAuthZEN(p)
+		return
+	}
+	if c.route.OPA {
+		c.failOPA(err, p)
 		return
 	}
 	p.Instance = "urn:xiezhi:request:" + url.PathEscape(id)

@@ -29,6 +29,8 @@ type Route struct {
 
 	// AuthZEN doors follow their standard in what they refuse and how.
 	AuthZEN bool
+	// OPA doors answer as the REST API of OPA, refusals too.
+	OPA bool
 	// Replay keeps the answer under the caller's Idempotency-Key.
 	Replay bool
 	// MaxBody bounds the body in bytes; 0 means [MaxBody].
@@ -40,7 +42,7 @@ type Route struct {
 // Routes returns the table.
 func Routes() []Route {
 	return slices.Concat(
-		decisionRoutes(), policyRoutes(), releaseRoutes(), dynamicRoutes(),
+		decisionRoutes(), dataRoutes(), policyRoutes(), releaseRoutes(), dynamicRoutes(),
 		directoryRoutes(), tokenRoutes(), auditRoutes(), serviceRoutes(),
 	)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/xiezhi-project/xiezhi/bundles"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
@@ -24,6 +25,7 @@ type combination struct {
 	spent []string
 	// noGrants says that no grant counts now, outlived that a stale bound is over.
 	noGrants, outlived bool
+	latest             time.Time // what time it may be at most; zero: in.Now
 }
 
 // combined is a decision and the counted grants it rests on.
@@ -115,7 +117,7 @@ func (c *combination) grant(p *Policy, rule *Rule) *authz.Grant {
 		if rule.Kind == KindDeny {
 			refs = g.Waives
 		}
-		if !g.Live(c.in.Now) || !covers(refs, name, rule.Digest) || slices.Contains(c.spent, g.ID) {
+		if !g.Live(c.in.Now) || !c.latest.IsZero() && !g.Live(c.latest) || !covers(refs, name, rule.Digest) || slices.Contains(c.spent, g.ID) {
 			continue
 		}
 		if g.Uses == 0 {

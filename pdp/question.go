@@ -155,6 +155,7 @@ func (q *question) combineOn(in *Input) combined {
 		in: in, outcomes: q.outcomes, dynamic: q.snapshot.Dynamic,
 		obligations: q.snapshot.Release.obligations, digest: q.requestDigest, spent: q.spent,
 		noGrants: !q.fresh.Grants || q.fresh.GrantsAge > q.staleBound, outlived: q.fresh.Age > q.staleBound,
+		latest: q.fresh.Latest,
 	}
 	d := c.combine()
 	d.Revision, d.Stale = q.snapshot.Revision(), q.fresh.Stale

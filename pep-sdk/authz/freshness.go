@@ -6,6 +6,9 @@ import "time"
 // on a server node, by the last signed heartbeat in a PEP.
 type Freshness struct {
 	Now time.Time
+	// Latest is what time it may be at most, where Now is only the earliest
+	// that it may be: a grant must still be valid then. Zero: Now is exact.
+	Latest time.Time
 	// Age is the time since the source last vouched for the active policies;
 	// a policy whose stale bound is over denies.
 	Age time.Duration

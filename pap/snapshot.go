@@ -141,12 +141,9 @@ func (d *Directory) Credential(id string, hash []byte, now time.Time) (Token, Su
 	if err := token.Usable(now); err != nil {
 		return Token{}, Subject{}, err
 	}
-	sub, ok := d.subjects[subjectKey(token.Tenant, token.Subject)]
-	if !ok || sub.Disabled {
-		return Token{}, Subject{}, fmt.Errorf("subject %s is disabled", token.Subject)
-	}
-	if !d.open(token.Tenant) {
-		return Token{}, Subject{}, fmt.Errorf("tenant %s is disabled", token.Tenant)
+	sub, err := d.standing(token.Tenant, token.Subject)
+	if err != nil {
+		return Token{}, Subject{}, err
 	}
 	return token, sub, nil
 }
@@ -163,4 +160,39 @@ func (d *Directory) PlatformAdmins() []Subject {
 		}
 	}
 	return admins
+}
+
+// SubjectStanding returns a subject that may call now, or an error that says
+// why it may not.
+func (d *Directory) SubjectStanding(tenant, name string) (Subject, error) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.standing(tenant, name)
+}
+
+func (d *Directory) standing(tenant, name string) (Subject, error) {
+	sub, ok := d.subjects[subjectKey(tenant, name)]
+	if !ok || sub.Disabled {
+		return Subject{}, fmt.Errorf("subject %s is disabled", name)
+	}
+	if !d.open(tenant) {
+		return Subject{}, fmt.Errorf("tenant %s is disabled", tenant)
+	}
+	return sub, nil
+}
+
+// TokenStanding says why a token that was checked by [Directory.Credential]
+// before is refused at now, or nil.
+func (d *Directory) TokenStanding(id string, now time.Time) error {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	token, ok := d.tokens[id]
+	if !ok {
+		return fmt.Errorf("unknown token")
+	}
+	if err := token.Usable(now); err != nil {
+		return err
+	}
+	_, err := d.standing(token.Tenant, token.Subject)
+	return err
 }

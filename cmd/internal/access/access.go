@@ -103,10 +103,8 @@ func (g *Guard) Authenticate(ctx context.Context, header string) (Caller, error)
 	if !strings.EqualFold(scheme, "Bearer") || !ok {
 		return Caller{}, fmt.Errorf("%w: want Authorization: Bearer %s…", ErrUnauthenticated, pap.TokenPrefix)
 	}
-	if g.config.Feed.Age() > g.config.Fresh {
-		if err := g.config.Feed.Sync(ctx); err != nil {
-			return Caller{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
-		}
+	if err := g.refresh(ctx); err != nil {
+		return Caller{}, err
 	}
 	token, subject, err := g.config.Directory.Credential(id, hash, g.config.Now())
 	if err != nil {

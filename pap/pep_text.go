@@ -35,7 +35,7 @@ func (p *PEP) checkNames() error {
 	if err := CheckKeys(p.Key, p.ID, p.Tenant); err != nil {
 		return err
 	}
-	if err := CheckText(p.Tenants...); err != nil {
+	if err := CheckText(slices.Concat(p.Tenants, []string{p.Kind})...); err != nil {
 		return err
 	}
 	return checkLabels(p.Labels)
@@ -46,10 +46,10 @@ func (f *PEPFilter) Check(after string) error {
 	if err := CheckText(f.Tenant, f.Serves, after); err != nil {
 		return err
 	}
-	if err := CheckText(f.IDs...); err != nil {
+	if err := CheckText(slices.Concat(f.IDs, f.Select.IDs, []string{f.Without})...); err != nil {
 		return err
 	}
-	return checkLabels(f.Labels)
+	return cmp.Or(checkLabels(f.Labels), checkLabels(f.Select.Labels))
 }
 
 func checkLabels(labels map[string]string) error {
@@ -59,6 +59,14 @@ func checkLabels(labels map[string]string) error {
 		}
 	}
 	return nil
+}
+
+// RejectedRelease is the release of the newest rejection, or 0.
+func (p *PEP) RejectedRelease() uint64 {
+	if p.Rejected == nil {
+		return 0
+	}
+	return p.Rejected.Release
 }
 
 // Columns is how both stores keep what filters look into, and the whole, as

@@ -122,6 +122,9 @@ type AuditStore interface {
 	// InsertDecisions stores records; ids it already holds are skipped, so a
 	// batch may be sent again.
 	InsertDecisions(ctx context.Context, records []authz.AuditRecord) error
+	// DecisionsByID returns those of the ids' records that InsertDecisions
+	// stored, in no order.
+	DecisionsByID(ctx context.Context, ids []string) ([]authz.AuditRecord, error)
 	// QueryAudit lists decision and change records that match, newest first,
 	// at most limit.
 	QueryAudit(ctx context.Context, filter AuditFilter, limit int) ([]authz.AuditRecord, error)
@@ -256,6 +259,8 @@ type PEPStore interface {
 	// PEPs lists PEPs with Key > after that the filter selects, in order of
 	// Key as bytes, at most limit.
 	PEPs(ctx context.Context, filter PEPFilter, after string, limit int) ([]PEP, error)
+	// CountPEPs counts those that the filter selects.
+	CountPEPs(ctx context.Context, filter PEPFilter) (int, error)
 	// ForgetPEPs deletes those that were seen last before the given time, also
 	// those that count as connected: their node ended without saying so.
 	ForgetPEPs(ctx context.Context, before time.Time) error
@@ -314,4 +319,15 @@ type PEPFilter struct {
 	Labels    map[string]string // all of them
 	IDs       []string          // any of them
 	Connected bool              // only these
+	Select    Selector          // those it selects
+	SeenSince time.Time         // those seen then or later
+	// Below selects those that hold an older release, or less of the log.
+	Below authz.Revision
+	// Rejected selects those whose newest rejection is of this release.
+	Rejected uint64
+	// Counting selects those that count grants after this time, for all that
+	// is known: the connected ones seen then or later, and the others until
+	// their HonoursUntil.
+	Counting time.Time
+	Without  string // a Kind that is left out
 }

@@ -62,6 +62,8 @@ func testDecisions(t *testing.T, d Driver) {
 	changed.Effect = "DENY"
 	insert(t, store, changed, c, b)
 	same(t, "all", must[[]authz.AuditRecord](t)(store.Decisions(t.Context(), "", 10)), []authz.AuditRecord{a, b, c})
+	same(t, "by id", ids(must[[]authz.AuditRecord](t)(store.DecisionsByID(t.Context(), []string{"03", "none", "03"}))), []string{"03"})
+	same(t, "by no id", must[[]authz.AuditRecord](t)(store.DecisionsByID(t.Context(), nil)), nil)
 	same(t, "first page", must[[]authz.AuditRecord](t)(store.Decisions(t.Context(), "", 2)), []authz.AuditRecord{a, b})
 	same(t, "second page", must[[]authz.AuditRecord](t)(store.Decisions(t.Context(), "02", 2)), []authz.AuditRecord{c})
 	same(t, "no limit", must[[]authz.AuditRecord](t)(store.Decisions(t.Context(), "", 0)), nil)

@@ -112,6 +112,9 @@ func testPEPFilter(t *testing.T, d Driver) {
 	off.Connected = false
 	both := pep("acme", "both", map[string]string{"zone": "a"})
 	both.Tenants = []string{"acme", "globex"}
+	off.SeenAt, off.Revision, off.HonoursUntil = now.Add(-time.Hour), authz.Revision{Release: 2, Position: 9}, now.Add(time.Minute)
+	both.Revision, both.Kind, both.SeenAt = authz.Revision{Release: 4, Position: 7}, "opa", now.Add(-time.Minute)
+	both.Rejected, off.Rejected = &pap.Rejection{Release: 5}, &pap.Rejection{Position: 5}
 	put(t, store, pep("acme", "a1", map[string]string{"zone": "a", "a\"b": "%"}), pep("acme", "a2", map[string]string{"zone": "b"}), pep("globex", "a1", nil), gateway, off, both)
 	for _, row := range []struct {
 		name   string
@@ -133,12 +136,28 @@ func testPEPFilter(t *testing.T, d Driver) {
 		{"of ids", pap.PEPFilter{IDs: []string{"a1", "off", "x"}}, "", 10, "acme/a1 acme/off globex/a1"},
 		{"connected", pap.PEPFilter{Tenant: "acme", Connected: true}, "", 10, "acme/a1 acme/a2 acme/both"},
 		{"all conditions", pap.PEPFilter{Tenant: "acme", Serves: "acme", Labels: map[string]string{"zone": "a"}, IDs: []string{"a1"}, Connected: true}, "", 10, "acme/a1"},
+		{"selected by id", pap.PEPFilter{Select: pap.Selector{IDs: []string{"a1"}}}, "", 10, "acme/a1 globex/a1"},
+		{"selected by labels", pap.PEPFilter{Select: pap.Selector{Labels: map[string]string{"zone": "a", "kind": "gateway"}}}, "", 10, "/g"},
+		{"selected by either", pap.PEPFilter{Select: pap.Selector{IDs: []string{"off"}, Labels: map[string]string{"zone": "b"}}}, "", 10, "acme/a2 acme/off"},
+		{"seen lately", pap.PEPFilter{SeenSince: now}, "", 10, "/g acme/a1 acme/a2 globex/a1"},
+		{"below a release", pap.PEPFilter{Below: authz.Revision{Release: 3}}, "", 10, "acme/off"},
+		{"below a position", pap.PEPFilter{Below: authz.Revision{Position: 9}}, "", 10, "acme/both"},
+		{"below either", pap.PEPFilter{Below: authz.Revision{Release: 3, Position: 9}}, "", 10, "acme/both acme/off"},
+		{"below the largest", pap.PEPFilter{Tenant: "globex", Below: authz.Revision{Release: ^uint64(0)}}, "", 10, "globex/a1"},
+		{"that rejected", pap.PEPFilter{Rejected: 5}, "", 10, "acme/both"},
+		{"that count grants", pap.PEPFilter{Tenant: "acme", Counting: now}, "", 10, "acme/a1 acme/a2 acme/both acme/off"},
+		{"that count grants later", pap.PEPFilter{Tenant: "acme", Counting: now.Add(30 * time.Second)}, "", 10, "acme/off"},
+		{"that count grants no more", pap.PEPFilter{Counting: now.Add(time.Minute)}, "", 10, ""},
+		{"without a kind", pap.PEPFilter{Tenant: "acme", Without: "opa"}, "", 10, "acme/a1 acme/a2 acme/off"},
 		{"first page", pap.PEPFilter{}, "", 2, "/g acme/a1"},
 		{"second page", pap.PEPFilter{}, "acme/service:shop/a1", 2, "acme/a2 acme/both"},
 		{"no limit", pap.PEPFilter{}, "", 0, ""},
 	} {
 		got := strings.Join(pepKeys(must[[]pap.PEP](t)(store.PEPs(t.Context(), row.filter, row.after, row.limit))), " ")
 		same(t, row.name, strings.ReplaceAll(got, "/service:shop", ""), row.want)
+		if row.after == "" && row.limit == 10 {
+			same(t, row.name+": their number", must[int](t)(store.CountPEPs(t.Context(), row.filter)), len(strings.Fields(row.want)))
+		}
 	}
 }
 

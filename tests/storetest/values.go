@@ -71,6 +71,11 @@ func testText(t *testing.T, d Driver) {
 					return store.PutPEPs(t.Context(), []pap.PEP{{Key: "k", Labels: map[string]string{"l": bad}}})
 				},
 				"PEPs": func() error { _, err := store.PEPs(t.Context(), pap.PEPFilter{Serves: bad}, "", 1); return err },
+				"PEPs select": func() error {
+					_, err := store.CountPEPs(t.Context(), pap.PEPFilter{Select: pap.Selector{IDs: []string{bad}}})
+					return err
+				},
+				"DecisionsByID": func() error { _, err := store.DecisionsByID(t.Context(), []string{bad}); return err },
 				"PEPs label": func() error {
 					_, err := store.PEPs(t.Context(), pap.PEPFilter{Labels: map[string]string{bad: ""}}, "", 1)
 					return err

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -68,6 +69,23 @@ func (s *Store) Decisions(ctx context.Context, after string, limit int) ([]authz
 	list, err := collect(ctx, handle, scanAudit, limit, "SELECT "+auditColumns+" FROM decisions WHERE id > $1 ORDER BY id LIMIT $2", after)
 	if err != nil {
 		return nil, fmt.Errorf("list decision records: %w", err)
+	}
+	return list, nil
+}
+
+// DecisionsByID implements [pap.AuditStore].
+func (s *Store) DecisionsByID(ctx context.Context, ids []string) ([]authz.AuditRecord, error) {
+	if err := pap.CheckText(ids...); err != nil {
+		return nil, err
+	}
+	handle, end, err := s.begin(ctx, snapshot)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	list, err := collect(ctx, handle, scanAudit, math.MaxInt, "SELECT "+auditColumns+" FROM decisions WHERE id = ANY ($1) LIMIT $2", ids)
+	if err != nil {
+		return nil, fmt.Errorf("read %d decision records: %w", len(ids), err)
 	}
 	return list, nil
 }

@@ -36,11 +36,16 @@ func (s *Store) Seals(ctx context.Context, release uint64, audience string) ([]p
 		return nil, err
 	}
 	digest := sha256.Sum256([]byte(audience))
+	handle, end, err := s.begin(ctx, snapshot)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
 	scan := func(row pgx.Row) (pap.Seal, error) {
 		seal := pap.Seal{Release: release, Audience: audience}
 		return seal, row.Scan(&seal.KeyID, &seal.Signed)
 	}
-	list, err := collect(ctx, s.pool, scan, math.MaxInt, "SELECT key_id, signed FROM seals WHERE release = $1 AND audience = $2 ORDER BY key_id LIMIT $3",
+	list, err := collect(ctx, handle, scan, math.MaxInt, "SELECT key_id, signed FROM seals WHERE release = $1 AND audience = $2 ORDER BY key_id LIMIT $3",
 		clamp(release), digest[:])
 	if err != nil {
 		return nil, fmt.Errorf("list the seals of release %d: %w", release, err)
@@ -48,12 +53,14 @@ func (s *Store) Seals(ctx context.Context, release uint64, audience string) ([]p
 	return list, nil
 }
 
-const putPEPs = `INSERT INTO peps (key, id, tenant, tenants, labels, connected, seen_at, body)
-	SELECT key, id, tenant, tenants::jsonb, labels::jsonb, connected, seen_at, body
-	FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::boolean[], $7::timestamptz[], $8::text[])
-		AS p (key, id, tenant, tenants, labels, connected, seen_at, body)
+const putPEPs = `INSERT INTO peps (key, id, tenant, tenants, labels, connected, kind, release, position, rejected, honours_until, seen_at, body)
+	SELECT key, id, tenant, tenants::jsonb, labels::jsonb, connected, kind, release, position, rejected, honours_until, seen_at, body
+	FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::boolean[], $7::text[], $8::bigint[], $9::bigint[], $10::bigint[],
+		$11::timestamptz[], $12::timestamptz[], $13::text[])
+		AS p (key, id, tenant, tenants, labels, connected, kind, release, position, rejected, honours_until, seen_at, body)
 	ON CONFLICT (key) DO UPDATE SET id = excluded.id, tenant = excluded.tenant, tenants = excluded.tenants, labels = excluded.labels,
-		connected = excluded.connected, seen_at = excluded.seen_at, body = excluded.body
+		connected = excluded.connected, kind = excluded.kind, release = excluded.release, position = excluded.position,
+		rejected = excluded.rejected, honours_until = excluded.honours_until, seen_at = excluded.seen_at, body = excluded.body
 	WHERE peps.seen_at <= excluded.seen_at`
 
 // PutPEPs implements [pap.PEPStore], in one statement. Rows are locked in
@@ -63,9 +70,10 @@ func (s *Store) PutPEPs(ctx context.Context, peps []pap.PEP) error {
 	if err != nil || len(newest) == 0 {
 		return err
 	}
-	var keys, ids, owners, tenants, labels, bodies []string
+	var keys, ids, owners, tenants, labels, kinds, bodies []string
 	var connected []bool
-	var seen []time.Time
+	var releases, positions, rejected []int64
+	var honours, seen []time.Time
 	for _, p := range newest {
 		served, bears, body, err := p.Columns()
 		if err != nil {
@@ -73,9 +81,11 @@ func (s *Store) PutPEPs(ctx context.Context, peps []pap.PEP) error {
 		}
 		keys, ids, owners = append(keys, p.Key), append(ids, p.ID), append(owners, p.Tenant)
 		tenants, labels, bodies = append(tenants, served), append(labels, bears), append(bodies, body)
-		connected, seen = append(connected, p.Connected), append(seen, p.SeenAt)
+		connected, kinds, rejected = append(connected, p.Connected), append(kinds, p.Kind), append(rejected, clamp(p.RejectedRelease()))
+		releases, positions = append(releases, clamp(p.Revision.Release)), append(positions, clamp(p.Revision.Position))
+		honours, seen = append(honours, p.HonoursUntil), append(seen, p.SeenAt)
 	}
-	if _, err := s.pool.Exec(ctx, putPEPs, keys, ids, owners, tenants, labels, connected, seen, bodies); err != nil {
+	if _, err := s.pool.Exec(ctx, putPEPs, keys, ids, owners, tenants, labels, connected, kinds, releases, positions, rejected, honours, seen, bodies); err != nil {
 		return fmt.Errorf("store the state of %d PEPs: %w", len(newest), err)
 	}
 	return nil
@@ -83,7 +93,7 @@ func (s *Store) PutPEPs(ctx context.Context, peps []pap.PEP) error {
 
 // PEPs implements [pap.PEPStore].
 func (s *Store) PEPs(ctx context.Context, filter pap.PEPFilter, after string, limit int) ([]pap.PEP, error) {
-	q, err := pepQuery(filter, after)
+	q, err := pepQuery("body", filter, after)
 	if err != nil {
 		return nil, err
 	}
@@ -106,11 +116,28 @@ func (s *Store) PEPs(ctx context.Context, filter pap.PEPFilter, after string, li
 	return list, nil
 }
 
-func pepQuery(f pap.PEPFilter, after string) (query, error) {
+// CountPEPs implements [pap.PEPStore].
+func (s *Store) CountPEPs(ctx context.Context, filter pap.PEPFilter) (count int, err error) {
+	q, err := pepQuery("count(*)", filter, "")
+	if err != nil {
+		return 0, err
+	}
+	handle, end, err := s.begin(ctx, snapshot)
+	if err != nil {
+		return 0, err
+	}
+	defer end()
+	if err := handle.QueryRow(ctx, q.text, q.args...).Scan(&count); err != nil {
+		return 0, fmt.Errorf("count PEPs: %w", err)
+	}
+	return count, nil
+}
+
+func pepQuery(what string, f pap.PEPFilter, after string) (query, error) {
 	if err := f.Check(after); err != nil {
 		return query{}, err
 	}
-	q := query{"SELECT body FROM peps WHERE true", nil}
+	q := query{"SELECT " + what + " FROM peps WHERE true", nil}
 	q.and("key >", after)
 	switch f.Tenant {
 	case "", pap.AnyTenant:
@@ -122,21 +149,59 @@ func pepQuery(f pap.PEPFilter, after string) (query, error) {
 	if f.Serves != "" {
 		q.and("tenants ?|", []string{f.Serves, pap.AnyTenant})
 	}
-	if len(f.Labels) > 0 {
-		labels, err := json.Marshal(f.Labels)
-		if err != nil {
-			return query{}, err
-		}
-		q.and("labels @>", string(labels))
-	}
-	if len(f.IDs) > 0 {
-		q.args = append(q.args, f.IDs)
-		q.text += fmt.Sprintf(" AND id = ANY ($%d)", len(q.args))
+	if err := q.choosePEPs(f); err != nil {
+		return query{}, err
 	}
 	if f.Connected {
 		q.text += " AND connected"
 	}
+	if !f.SeenSince.IsZero() {
+		q.and("seen_at >=", f.SeenSince)
+	}
+	if !f.Below.IsZero() {
+		q.text += fmt.Sprintf(" AND (release < %s OR position < %s)", q.arg(clamp(f.Below.Release)), q.arg(clamp(f.Below.Position)))
+	}
+	if f.Rejected != 0 {
+		q.and("rejected =", clamp(f.Rejected))
+	}
+	if !f.Counting.IsZero() {
+		at := q.arg(f.Counting)
+		q.text += fmt.Sprintf(" AND (connected AND seen_at >= %s OR honours_until > %s)", at, at)
+	}
+	if f.Without != "" {
+		q.and("kind <>", f.Without)
+	}
 	return q, nil
+}
+
+// choosePEPs adds the conditions about ids and labels.
+func (q *query) choosePEPs(f pap.PEPFilter) error {
+	bears := func(labels map[string]string) (string, error) {
+		text, err := json.Marshal(labels)
+		return "labels @> " + q.arg(string(text)) + "::jsonb", err
+	}
+	if len(f.Labels) > 0 {
+		condition, err := bears(f.Labels)
+		if err != nil {
+			return err
+		}
+		q.text += " AND " + condition
+	}
+	if len(f.IDs) > 0 {
+		q.text += " AND id = ANY (" + q.arg(f.IDs) + ")"
+	}
+	if len(f.Select.IDs)+len(f.Select.Labels) == 0 {
+		return nil
+	}
+	chosen := "false"
+	if len(f.Select.Labels) > 0 {
+		var err error
+		if chosen, err = bears(f.Select.Labels); err != nil {
+			return err
+		}
+	}
+	q.text += " AND (id = ANY (" + q.arg(f.Select.IDs) + "::text[]) OR " + chosen + ")"
+	return nil
 }
 
 // ForgetPEPs implements [pap.PEPStore].

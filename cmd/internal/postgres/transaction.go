@@ -91,8 +91,13 @@ type query struct {
 
 // and adds a condition that ends in an operator whose right side is value.
 func (q *query) and(condition string, value any) {
+	q.text += " AND " + condition + " " + q.arg(value)
+}
+
+// arg adds a value and returns how it is written.
+func (q *query) arg(value any) string {
 	q.args = append(q.args, value)
-	q.text += fmt.Sprintf(" AND %s $%d", condition, len(q.args))
+	return fmt.Sprintf("$%d", len(q.args))
 }
 
 // orderBy ends the query with its order and the limit that [collect] adds.

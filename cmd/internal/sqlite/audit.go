@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/xiezhi-project/xiezhi/pap"
@@ -101,6 +103,22 @@ func (s *Store) InsertDecisions(ctx context.Context, records []authz.AuditRecord
 		return fmt.Errorf("store %d decision records: %w", len(records), err)
 	}
 	return nil
+}
+
+// DecisionsByID implements [pap.AuditStore].
+func (s *Store) DecisionsByID(ctx context.Context, ids []string) ([]authz.AuditRecord, error) {
+	if err := pap.CheckText(ids...); err != nil {
+		return nil, err
+	}
+	text, err := json.Marshal(ids)
+	if err != nil {
+		return nil, err
+	}
+	list, err := collect(ctx, s.decisions.read, scanAudit, math.MaxInt, "SELECT "+auditColumns+" FROM audit WHERE id IN (SELECT value FROM json_each(?)) LIMIT ?", string(text))
+	if err != nil {
+		return nil, fmt.Errorf("read %d decision records: %w", len(ids), err)
+	}
+	return list, nil
 }
 
 // QueryAudit implements [pap.AuditStore].

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/xiezhi-project/xiezhi/pap"
@@ -51,9 +52,11 @@ func (s *Store) Seals(ctx context.Context, release uint64, audience string) ([]p
 	return list, nil
 }
 
-const putPEP = `INSERT INTO peps (key, id, tenant, tenants, labels, connected, seen_at, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+const putPEP = `INSERT INTO peps (key, id, tenant, tenants, labels, connected, kind, release, position, rejected, honours_until, seen_at, body)
+	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 	ON CONFLICT (key) DO UPDATE SET id = excluded.id, tenant = excluded.tenant, tenants = excluded.tenants, labels = excluded.labels,
-		connected = excluded.connected, seen_at = excluded.seen_at, body = excluded.body
+		connected = excluded.connected, kind = excluded.kind, release = excluded.release, position = excluded.position,
+		rejected = excluded.rejected, honours_until = excluded.honours_until, seen_at = excluded.seen_at, body = excluded.body
 	WHERE peps.seen_at <= excluded.seen_at`
 
 // PutPEPs implements [pap.PEPStore].
@@ -77,7 +80,8 @@ func (s *Store) PutPEPs(ctx context.Context, peps []pap.PEP) error {
 			if err != nil {
 				return err
 			}
-			if _, err := put.ExecContext(unwatched, p.Key, p.ID, p.Tenant, tenants, labels, p.Connected, p.SeenAt.UnixMicro(), body); err != nil {
+			if _, err := put.ExecContext(unwatched, p.Key, p.ID, p.Tenant, tenants, labels, p.Connected, p.Kind,
+				clamp(p.Revision.Release), clamp(p.Revision.Position), clamp(p.RejectedRelease()), p.HonoursUntil.UnixMicro(), p.SeenAt.UnixMicro(), body); err != nil {
 				return fmt.Errorf("PEP %q: %w", p.Key, err)
 			}
 		}
@@ -91,7 +95,7 @@ func (s *Store) PutPEPs(ctx context.Context, peps []pap.PEP) error {
 
 // PEPs implements [pap.PEPStore].
 func (s *Store) PEPs(ctx context.Context, filter pap.PEPFilter, after string, limit int) ([]pap.PEP, error) {
-	query, args, err := pepQuery(filter, after)
+	where, args, err := pepConditions(filter, after)
 	if err != nil {
 		return nil, err
 	}
@@ -102,45 +106,112 @@ func (s *Store) PEPs(ctx context.Context, filter pap.PEPFilter, after string, li
 		}
 		return p, json.Unmarshal([]byte(body), &p)
 	}
-	list, err := collect(ctx, s.peps.read, scan, limit, query, args...)
+	list, err := collect(ctx, s.peps.read, scan, limit, "SELECT body FROM peps"+where+" ORDER BY key LIMIT ?", args...)
 	if err != nil {
 		return nil, fmt.Errorf("list PEPs: %w", err)
 	}
 	return list, nil
 }
 
-func pepQuery(f pap.PEPFilter, after string) (query string, args []any, err error) {
+// CountPEPs implements [pap.PEPStore].
+func (s *Store) CountPEPs(ctx context.Context, filter pap.PEPFilter) (count int, err error) {
+	where, args, err := pepConditions(filter, "")
+	if err != nil {
+		return 0, err
+	}
+	if err := s.peps.read.QueryRowContext(ctx, "SELECT count(*) FROM peps"+where, args...).Scan(&count); err != nil {
+		return 0, fmt.Errorf("count PEPs: %w", err)
+	}
+	return count, nil
+}
+
+// conditions are a WHERE clause that grows.
+type conditions struct {
+	text string
+	args []any
+}
+
+func (c *conditions) and(condition string, values ...any) {
+	c.text, c.args = c.text+" AND "+condition, append(c.args, values...)
+}
+
+func pepConditions(f pap.PEPFilter, after string) (where string, args []any, err error) {
 	if err := f.Check(after); err != nil {
 		return "", nil, err
 	}
-	query, args = "SELECT body FROM peps WHERE key > ?", []any{after}
-	and := func(condition string, values ...any) {
-		query, args = query+" AND "+condition, append(args, values...)
-	}
+	c := conditions{" WHERE key > ?", []any{after}}
 	switch f.Tenant {
 	case "", pap.AnyTenant:
 	case pap.Platform:
-		and("tenant = ''")
+		c.and("tenant = ''")
 	default:
-		and("tenant = ?", f.Tenant)
+		c.and("tenant = ?", f.Tenant)
 	}
 	if f.Serves != "" {
-		and("EXISTS (SELECT 1 FROM json_each(peps.tenants) WHERE value IN (?, ?))", f.Serves, pap.AnyTenant)
+		c.and("EXISTS (SELECT 1 FROM json_each(peps.tenants) WHERE value IN (?, ?))", f.Serves, pap.AnyTenant)
 	}
-	for name, value := range f.Labels {
-		and("EXISTS (SELECT 1 FROM json_each(peps.labels) AS l WHERE l.key = ? AND l.value = ?)", name, value)
-	}
-	if len(f.IDs) > 0 {
-		ids, err := json.Marshal(f.IDs)
-		if err != nil {
-			return "", nil, err
-		}
-		and("id IN (SELECT value FROM json_each(?))", string(ids))
+	if err := c.chosen(f); err != nil {
+		return "", nil, err
 	}
 	if f.Connected {
-		and("connected")
+		c.and("connected")
 	}
-	return query + " ORDER BY key LIMIT ?", args, nil
+	if !f.SeenSince.IsZero() {
+		c.and("seen_at >= ?", f.SeenSince.UnixMicro())
+	}
+	if !f.Below.IsZero() {
+		c.and("(release < ? OR position < ?)", clamp(f.Below.Release), clamp(f.Below.Position))
+	}
+	if f.Rejected != 0 {
+		c.and("rejected = ?", clamp(f.Rejected))
+	}
+	if !f.Counting.IsZero() {
+		c.and("(connected AND seen_at >= ? OR honours_until > ?)", f.Counting.UnixMicro(), f.Counting.UnixMicro())
+	}
+	if f.Without != "" {
+		c.and("kind <> ?", f.Without)
+	}
+	return c.text, c.args, nil
+}
+
+// chosen adds the conditions about ids and labels.
+func (c *conditions) chosen(f pap.PEPFilter) error {
+	if len(f.Labels) > 0 {
+		condition, values := bears(f.Labels)
+		c.and(condition, values...)
+	}
+	ids, err := json.Marshal(f.IDs)
+	if err != nil {
+		return err
+	}
+	if len(f.IDs) > 0 {
+		c.and(oneOf, string(ids))
+	}
+	chosen, err := json.Marshal(f.Select.IDs)
+	if err != nil {
+		return err
+	}
+	labels := "false"
+	var values []any
+	if len(f.Select.Labels) > 0 {
+		labels, values = bears(f.Select.Labels)
+	}
+	if len(f.Select.IDs)+len(f.Select.Labels) > 0 {
+		c.and("("+oneOf+" OR "+labels+")", append([]any{string(chosen)}, values...)...)
+	}
+	return nil
+}
+
+const oneOf = "id IN (SELECT value FROM json_each(?))"
+
+// bears is the condition that a PEP has all the labels.
+func bears(labels map[string]string) (condition string, values []any) {
+	var each []string
+	for name, value := range labels {
+		each = append(each, "EXISTS (SELECT 1 FROM json_each(peps.labels) AS l WHERE l.key = ? AND l.value = ?)")
+		values = append(values, name, value)
+	}
+	return "(" + strings.Join(each, " AND ") + ")", values
 }
 
 // ForgetPEPs implements [pap.PEPStore].

@@ -23,6 +23,11 @@ CREATE TABLE peps (
     tenants   JSONB NOT NULL,
     labels    JSONB NOT NULL,
     connected BOOLEAN NOT NULL,
+    kind      TEXT COLLATE "C" NOT NULL,
+    release   BIGINT NOT NULL, -- acknowledged
+    position  BIGINT NOT NULL, -- acknowledged
+    rejected  BIGINT NOT NULL, -- release of the newest rejection, or 0
+    honours_until TIMESTAMPTZ NOT NULL,
     seen_at   TIMESTAMPTZ NOT NULL,
     body      TEXT COLLATE "C" NOT NULL
 ) WITH (fillfactor = 60);

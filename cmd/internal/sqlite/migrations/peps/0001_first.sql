@@ -16,6 +16,11 @@ CREATE TABLE peps (
     tenants   TEXT NOT NULL,
     labels    TEXT NOT NULL,
     connected INTEGER NOT NULL,
+    kind      TEXT NOT NULL,
+    release   INTEGER NOT NULL, -- acknowledged
+    position  INTEGER NOT NULL, -- acknowledged
+    rejected  INTEGER NOT NULL, -- release of the newest rejection, or 0
+    honours_until INTEGER NOT NULL,
     seen_at   INTEGER NOT NULL,
     body      TEXT NOT NULL
 ) STRICT;

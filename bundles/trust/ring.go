@@ -203,22 +203,29 @@ func (r *Ring) Sign(kind Kind, body any, now time.Time) (string, error) {
 
 // newKey makes a key that signs from a time on, and its private half in PEM.
 func newKey(purpose Purpose, from time.Time) (Key, []byte, error) {
-	var signer crypto.Signer
-	var err error
+	for {
+		signer, err := generate(purpose)
+		if err != nil {
+			return Key{}, nil, fmt.Errorf("make a key for %s: %w", purpose, err)
+		}
+		id, public, algorithm, err := describe(signer.Public())
+		if err != nil {
+			return Key{}, nil, err
+		}
+		if id[0] == '-' {
+			continue // a command line would take it for a flag
+		}
+		text, err := encodePrivate(signer)
+		return Key{ID: id, Purpose: purpose, Algorithm: algorithm, Public: public, SignFrom: from.UTC()}, text, err
+	}
+}
+
+func generate(purpose Purpose) (crypto.Signer, error) {
 	if algorithmOf(purpose) == ES256 {
-		signer, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	} else {
-		_, signer, err = ed25519.GenerateKey(rand.Reader)
+		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	}
-	if err != nil {
-		return Key{}, nil, fmt.Errorf("make a key for %s: %w", purpose, err)
-	}
-	text, err := encodePrivate(signer)
-	if err != nil {
-		return Key{}, nil, err
-	}
-	id, public, algorithm, err := describe(signer.Public())
-	return Key{ID: id, Purpose: purpose, Algorithm: algorithm, Public: public, SignFrom: from.UTC()}, text, err
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	return private, err
 }
 
 // algorithmOf is the one algorithm of a purpose's keys.

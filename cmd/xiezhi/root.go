@@ -31,6 +31,8 @@ with every reason, by policies in Rego, Cedar and rule documents.
 		newDecide(),
 		newPolicy(),
 		newRelease(),
+		newBundle(),
+		newKeys(),
 		newToken(),
 		newAdmin(),
 	)

@@ -102,11 +102,17 @@ func (s *Service) publish(ctx context.Context, actor Actor, base uint64, content
 	if err != nil {
 		return Release{}, authz.Revision{}, err
 	}
-	r.Number, r.Digest, r.Author, r.CreatedAt = base+1, next.Digest(), actor.Name, s.Now().UTC()
+	r.Number, r.Digest, r.CreatedAt = base+1, next.Digest(), s.Now().UTC()
+	if r.Author == "" {
+		r.Author = actor.Name // a commit has an author of its own
+	}
 	for _, f := range next.Files() {
 		r.Files = append(r.Files, ReleaseFile{Path: f.Path, Digest: sha256.Sum256(f.Data), Size: len(f.Data)})
 	}
 	detail := map[string]any{"digest": r.Digest, "changed": paths, "note": r.Note, "unreviewed": r.Unreviewed, "restores": r.Restores}
+	if r.Commit != "" {
+		detail["source"], detail["commit"], detail["author"] = r.Source, r.Commit, r.Author
+	}
 	revision, err := s.change(ctx, actor, auditEntry{"release.publish", onlyTenant(changes), fmt.Sprintf("release:%d", r.Number), detail}, func(tx Tx) error {
 		head, err := tx.Head()
 		if err != nil {

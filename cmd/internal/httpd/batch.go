@@ -114,7 +114,7 @@ func (b *batchRights) mayDecide(req *authz.Request) error {
 // for, the caller must still be one who may ask for something.
 func (b *batchRights) refused(questions []question, tenant string) error {
 	if !b.c.asked {
-		err := b.c.allow(rightDecide, tenant)
+		err := b.c.allow(RightDecide, tenant)
 		if errors.Is(err, pap.ErrForbidden) {
 			err = b.c.allow(rightOnBehalf, tenant)
 		}

@@ -49,6 +49,9 @@ func (c *call) run() (err error) {
 	if !validHost(c.fiber.Request().Header.Host()) {
 		return errHost
 	}
+	if c.config.LocalNames && !localName(string(c.fiber.Request().Header.Host())) {
+		return errNotLocal
+	}
 	if err := c.checkQuery(); err != nil {
 		return err
 	}
@@ -310,7 +313,7 @@ func (c *call) setRevision(r authz.Revision) {
 // audit store has the one, nobody misses the other.
 func (s *Server) logCall(c *call, status int, took time.Duration) {
 	level := slog.LevelInfo
-	if status < http.StatusBadRequest && (c.route.Public || slices.Contains(c.route.Rights, rightDecide)) {
+	if status < http.StatusBadRequest && (c.route.Public || slices.Contains(c.route.Rights, RightDecide)) {
 		level = slog.LevelDebug
 	}
 	ctx := c.base

@@ -25,7 +25,7 @@ const rightDataRead = "data.read"
 
 func dataRoutes() []Route {
 	parameters := []string{"pretty", "provenance", "metrics", "strict-builtin-errors", "explain", "instrument", "rule_labels"}
-	rights := []string{rightDecide, rightOnBehalf, rightDataRead}
+	rights := []string{RightDecide, rightOnBehalf, rightDataRead}
 	var routes []Route
 	for _, at := range []struct{ path, operation string }{{"/v1/data/{path...}", "Data"}, {"/v1/data", "DataRoot"}} {
 		routes = append(routes,
@@ -334,7 +334,7 @@ func tooDeep(data any, depth int) bool {
 func (c *call) mayQuery(s *pdp.Snapshot, tenant string, path []string, input *any) error {
 	right := rightOnBehalf
 	if input != nil && !s.SuppliesTrusted(*input) && c.isSubject(tenant, *input) {
-		right = rightDecide
+		right = RightDecide
 	}
 	place := s.DataPlace(tenant, path)
 	switch {

@@ -15,9 +15,11 @@ import (
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
 
+// RightDecide is the right to ask for oneself.
+const RightDecide = "decide"
+
 // Rights of the decision doors.
 const (
-	rightDecide           = "decide"
 	rightOnBehalf         = access.RightOnBehalf
 	rightEvaluate         = "evaluate"
 	rightEvaluateOnBehalf = access.RightEvaluateOnBehalf
@@ -27,13 +29,13 @@ const (
 func decisionRoutes() []Route {
 	return []Route{
 		{
-			Method: http.MethodPost, Path: "/api/v1/decide", Operation: "decide", Rights: []string{rightDecide, rightOnBehalf},
+			Method: http.MethodPost, Path: "/api/v1/decide", Operation: "decide", Rights: []string{RightDecide, rightOnBehalf},
 			Summary: "Decide on one request; the decision is recorded and counts uses of grants",
 			Query:   []string{"wait", "revision_wait"}, Headers: []string{"Idempotency-Key"},
 			Body: "DecideRequest", Status: http.StatusOK, Answer: "Decision", handle: (*call).decide,
 		},
 		{
-			Method: http.MethodPost, Path: "/api/v1/decide/batch", Operation: "decideBatch", Rights: []string{rightDecide, rightOnBehalf},
+			Method: http.MethodPost, Path: "/api/v1/decide/batch", Operation: "decideBatch", Rights: []string{RightDecide, rightOnBehalf},
 			Summary: "Decide on up to 1000 requests, with AuthZEN's three semantics",
 			Query:   []string{"revision_wait"}, Headers: []string{"Idempotency-Key"},
 			Body: "BatchRequest", Status: http.StatusOK, Answer: "BatchAnswer", handle: (*call).decideBatch,
@@ -45,12 +47,12 @@ func decisionRoutes() []Route {
 			Body:    "EvaluateRequest", Status: http.StatusOK, Answer: "Evaluation", MaxBody: MaxPolicyBody, handle: (*call).evaluate,
 		},
 		{
-			Method: http.MethodPost, Path: "/access/v1/evaluation", Operation: "authzenEvaluation", Rights: []string{rightDecide, rightOnBehalf},
+			Method: http.MethodPost, Path: "/access/v1/evaluation", Operation: "authzenEvaluation", Rights: []string{RightDecide, rightOnBehalf},
 			Summary: "AuthZEN 1.0 Access Evaluation", Headers: []string{"X-Xiezhi-Tenant", "X-Request-ID", "Idempotency-Key"},
 			Body: "AuthZENRequest", Status: http.StatusOK, Answer: "AuthZENDecision", AuthZEN: true, handle: (*call).authzenEvaluation,
 		},
 		{
-			Method: http.MethodPost, Path: "/access/v1/evaluations", Operation: "authzenEvaluations", Rights: []string{rightDecide, rightOnBehalf},
+			Method: http.MethodPost, Path: "/access/v1/evaluations", Operation: "authzenEvaluations", Rights: []string{RightDecide, rightOnBehalf},
 			Summary: "AuthZEN 1.0 Access Evaluations", Headers: []string{"X-Xiezhi-Tenant", "X-Request-ID", "Idempotency-Key"},
 			Body: "AuthZENBatchRequest", Status: http.StatusOK, Answer: "AuthZENAnswer", AuthZEN: true, handle: (*call).authzenEvaluations,
 		},
@@ -145,7 +147,7 @@ func (c *call) requestOf(v authz.Value, extra ...string) (authz.Request, error) 
 // itself, or on behalf of others where it may.
 func (c *call) mayDecide(req *authz.Request) error {
 	if c.asksForItself(req) {
-		return c.allow(rightDecide, req.Tenant)
+		return c.allow(RightDecide, req.Tenant)
 	}
 	return c.allow(rightOnBehalf, req.Tenant)
 }

@@ -33,7 +33,7 @@ func serviceRoutes() []Route {
 			Summary: "This document", Status: http.StatusOK, Answer: "Object", handle: (*call).openAPI,
 		},
 		{
-			Method: http.MethodGet, Path: "/metrics", Operation: "metrics", Rights: []string{rightMetrics},
+			Method: http.MethodGet, Path: "/metrics", Operation: "metrics", Rights: []string{RightMetrics},
 			Summary: "Metrics in the Prometheus text format", Status: http.StatusOK, handle: (*call).prometheus,
 		},
 	}

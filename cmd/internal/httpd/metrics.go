@@ -14,7 +14,8 @@ import (
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
 
-const rightMetrics = "metrics.read"
+// RightMetrics is the right to read the metrics, a right at the platform.
+const RightMetrics = "metrics.read"
 
 // Measure is one number of another package; it is read whenever the metrics are.
 type Measure struct {
@@ -105,7 +106,7 @@ func policyLabel(policy string) string {
 
 // prometheus answers GET /metrics.
 func (c *call) prometheus() error {
-	if err := c.allow(rightMetrics, ""); err != nil {
+	if err := c.allow(RightMetrics, ""); err != nil {
 		return err
 	}
 	families, err := c.metrics.registry.Gather()

@@ -72,6 +72,7 @@ var problems = []struct {
 	{is: pdp.ErrStale, status: http.StatusServiceUnavailable, code: "stale", title: "The policies are too old here"},
 	{is: pdp.ErrOverloaded, status: http.StatusServiceUnavailable, code: "overloaded", title: "Too many decisions are waiting"},
 	{is: pdp.ErrAuditUnavailable, status: http.StatusServiceUnavailable, code: "audit_unavailable", title: "The decision could not be recorded", hide: true},
+	{is: ErrUnavailable, status: http.StatusServiceUnavailable, code: "server_unavailable", title: "There is no decision now", hide: true},
 	{is: errRevisionUnknown, status: http.StatusBadRequest, code: "revision_unknown", title: "No revision is so new"},
 	{is: pdp.ErrRevisionUnavailable, status: http.StatusServiceUnavailable, code: "revision_unavailable", title: "The revision is not available here yet"},
 	{is: errApprovalsUnavailable, status: http.StatusNotImplemented, code: "approvals_unavailable", title: "Approvals are not available"},

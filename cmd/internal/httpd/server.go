@@ -66,6 +66,9 @@ type Config struct {
 
 	Decider Decider // nil: PDP, which knows of revisions from Store
 	Routes  []Route // what is served; nil: all, [Routes]
+	// LocalNames refuses calls that name another host than this machine's own
+	// loopback: where no credential is asked for, a browser must not be led here.
+	LocalNames bool
 
 	Checks   []Check   // of readiness, beside an active release
 	Measures []Measure // in the metrics, beside the server's own

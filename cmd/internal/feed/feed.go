@@ -2,22 +2,26 @@
 // grants and restrictions, and the active release.
 //
 // It reads the head of the store on every wake-up and at least every Poll, in
-// one consistent snapshot, applies the log entries that are new, compiles a
-// new release off the decision path, and activates all of it in one swap. A
-// wake-up may be lost; a position may not: entries are applied in order, from
-// the position after the last one applied.
+// one consistent snapshot, and applies the log entries that are new. A wake-up
+// may be lost; a position may not: entries are applied in order, from the
+// position after the last one applied. A new release is compiled beside, so
+// that revocations do not wait for it, and then activated in one swap. While a
+// rollout runs, the node decides by the release that the rollout began from.
 //
 // A release that does not compile here (it did where it was published) leaves
 // the old one active, and the node never claims the new revision. It is not
 // tried again; Sync returns its error until a newer release comes.
+//
+// While the store cannot be read, one reader at a time tries; nobody else
+// waits for it, and Age says how old the view is.
 package feed
 
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/xiezhi-project/xiezhi/bundles"
@@ -59,29 +63,33 @@ type Update struct {
 type Feed struct {
 	config Config
 
-	mu       sync.Mutex // held while reading and applying
+	// turn is held while reading and applying, and guards what follows.
+	turn     chan struct{}
 	loaded   bool
 	position uint64
+	newest   uint64       // number of the newest release that was distributed
+	rollout  *pap.Rollout // the newest, or nil
+	target   uint64       // the release that is to be active
 	release  *pdp.Release
 	dynamic  *pdp.Dynamic
+	// compiling is the release that is being compiled, or nil.
+	compiling *compilation
 	// refused is the newest release where it does not compile here.
 	refused    uint64
 	refusedErr error
 
-	ageMu sync.Mutex
-	read  time.Time // when the last successful read began
+	health health
+}
+
+// compilation is a release on its way to be active.
+type compilation struct {
+	stop context.CancelFunc
+	done chan struct{} // closed once it is active or refused
 }
 
 // New returns a Feed that has read nothing yet.
-func New(c Config) *Feed { return &Feed{config: c, dynamic: &pdp.Dynamic{}} }
-
-// Age is how long ago the last successful read of the store began.
-func (f *Feed) Age() time.Duration { return f.config.Now().Sub(f.lastRead()) }
-
-func (f *Feed) lastRead() time.Time {
-	f.ageMu.Lock()
-	defer f.ageMu.Unlock()
-	return f.read
+func New(c Config) *Feed {
+	return &Feed{config: c, dynamic: &pdp.Dynamic{}, turn: make(chan struct{}, 1), health: health{now: c.Now}}
 }
 
 // Run reads until ctx ends.
@@ -89,6 +97,8 @@ func (f *Feed) Run(ctx context.Context) {
 	wake := f.config.Store.Wake(ctx)
 	ticker := time.NewTicker(f.config.Poll)
 	defer ticker.Stop()
+	defer f.settle()
+	var told complaint
 	for {
 		select {
 		case <-ctx.Done():
@@ -96,43 +106,106 @@ func (f *Feed) Run(ctx context.Context) {
 		case <-wake:
 		case <-ticker.C:
 		}
-		if err := f.Sync(ctx); err != nil && ctx.Err() == nil {
-			f.config.Log.Error("cannot bring this node up to date", "error", err)
+		if err := f.read(ctx, true); ctx.Err() == nil {
+			told.about(f.config.Log, err, f.config.Now())
 		}
 	}
 }
 
-// pageSize bounds one read of the log.
-const pageSize = 1000
-
-// update is what one read of the store found.
-type update struct {
-	head    authz.Revision
-	records []pap.Record
-	content *bundles.Content // of a new release, else nil
+// settle stops a compilation under way, so that nothing of this feed's
+// outlives Run.
+func (f *Feed) settle() {
+	f.turn <- struct{}{}
+	c := f.compiling
+	<-f.turn
+	if c != nil {
+		c.stop()
+		<-c.done
+	}
 }
 
 // Sync returns once everything is active that was committed before the call.
 // Calls that come together share one read.
 func (f *Feed) Sync(ctx context.Context) error {
-	asked := f.config.Now()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	began := f.config.Now()
-	if f.lastRead().After(asked) {
-		return f.refusal()
-	}
-	u, err := f.readStore(ctx)
-	if err != nil {
-		return fmt.Errorf("read the store: %w", err)
-	}
-	if err := f.apply(ctx, u); err != nil {
+	if err := f.read(ctx, false); err != nil {
 		return err
 	}
-	f.ageMu.Lock()
-	f.read = began
-	f.ageMu.Unlock()
-	return f.refusal()
+	for {
+		if err := f.lock(ctx); err != nil {
+			return err
+		}
+		c, settled, refusal := f.compiling, f.target == f.number() || f.target == f.refused, f.refusal()
+		<-f.turn
+		switch {
+		case settled:
+			return refusal
+		case c == nil: // what was compiled is no longer what is to be active
+			if err := f.read(ctx, true); err != nil {
+				return err
+			}
+		default:
+			select {
+			case <-c.done:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+	}
+}
+
+// Read returns once everything in the log is applied that was committed before
+// the call; a new release may still be on its way. While the store is known to
+// fail it returns what it failed with, and does not wait.
+func (f *Feed) Read(ctx context.Context) error {
+	if err := f.health.failing(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, errSlow)
+	defer cancel()
+	return f.read(ctx, false)
+}
+
+func (f *Feed) lock(ctx context.Context) error {
+	select {
+	case f.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// read reads once and applies it. Unless the reader is the one who polls, a
+// read that began after the call serves as well.
+func (f *Feed) read(ctx context.Context, polls bool) error {
+	asked := f.config.Now()
+	if err := f.lock(ctx); err != nil {
+		return fmt.Errorf("read the store: %w", err)
+	}
+	defer func() { <-f.turn }()
+	if !polls && f.health.lastRead().After(asked) {
+		return nil
+	}
+	began := f.health.begin()
+	u, err := f.readStore(ctx)
+	if err != nil {
+		if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, errSlow) {
+			f.health.givenUp() // by the one who asked: it says nothing of the store
+			return fmt.Errorf("read the store: %w", cause)
+		}
+		err = fmt.Errorf("read the store: %w", err)
+		f.health.failed(err)
+		return err
+	}
+	u.Read = began
+	if err := f.apply(ctx, u); err != nil {
+		f.health.failed(err)
+		return err
+	}
+	f.health.succeeded(began)
+	if polls {
+		return f.refusal()
+	}
+	return nil
 }
 
 // refusal is the error of the newest release, where it does not compile here.
@@ -143,103 +216,66 @@ func (f *Feed) refusal() error {
 	return nil
 }
 
-func (f *Feed) readStore(ctx context.Context) (update, error) {
-	var u update
-	err := f.config.Store.View(ctx, func(tx pap.Tx) error {
-		u = update{}
-		var err error
-		if u.head, err = tx.Head(); err != nil {
-			return err
-		}
-		if !f.loaded {
-			u.records, err = newestRecords(tx)
-		} else if u.head.Position > f.position {
-			u.records, err = newEntries(tx, f.position)
-		}
-		if err != nil || u.head.Release == f.number() || u.head.Release == f.refused {
-			return err
-		}
-		r, err := tx.Release(u.head.Release)
-		if err != nil {
-			return err
-		}
-		u.content, err = pap.ReadContent(tx, r)
-		return err
-	})
-	return u, err
-}
-
-// newestRecords reads the state instead of its history.
-func newestRecords(tx pap.Tx) ([]pap.Record, error) {
-	var all []pap.Record
-	for _, kind := range []pap.Kind{pap.KindTenant, pap.KindSubject, pap.KindRole, pap.KindBinding, pap.KindToken, pap.KindGrant, pap.KindRestriction} {
-		var after string
-		for {
-			page, err := tx.Records(kind, pap.AnyTenant, after, pageSize)
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, page...)
-			if len(page) < pageSize {
-				break
-			}
-			after = page[len(page)-1].Key
-		}
-	}
-	return all, nil
-}
-
-func newEntries(tx pap.Tx, after uint64) ([]pap.Record, error) {
-	var all []pap.Record
-	for {
-		page, err := tx.Log(after, pageSize)
-		if err != nil {
-			return nil, err
-		}
-		for _, r := range page {
-			if r.Position != after+1 {
-				return nil, fmt.Errorf("the log jumps from position %d to %d: the store was altered", after, r.Position)
-			}
-			after = r.Position
-		}
-		all = append(all, page...)
-		if len(page) < pageSize {
-			return all, nil
-		}
-	}
-}
-
+// apply distributes what was read, puts its records, and begins to compile
+// what is to be active.
 func (f *Feed) apply(ctx context.Context, u update) error {
-	if f.loaded && u.content == nil && len(u.records) == 0 {
-		return nil
-	}
-	if err := f.config.Directory.Apply(u.records); err != nil {
-		return err
-	}
-	change, err := DynamicChange(u.records, f.config.CompileRestriction)
+	change, err := DynamicChange(u.Records, f.config.CompileRestriction)
 	if err != nil {
 		return err
 	}
-	dynamic := f.dynamic.With(change, f.config.Now())
-	if u.content != nil {
-		compiled, err := f.config.Compile(ctx, u.content)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if err != nil {
-			f.refused = u.head.Release
-			f.refusedErr = fmt.Errorf("release %d does not compile on this node; release %d stays active: %w", u.head.Release, f.number(), err)
-		} else {
-			f.release = compiled.Numbered(u.head.Release)
-		}
+	if err := f.config.Directory.Apply(u.Records); err != nil {
+		return err
 	}
-	f.loaded, f.position, f.dynamic = true, u.head.Position, dynamic
-	if f.release != nil {
-		f.config.PDP.Activate(&pdp.Snapshot{
-			Release: f.release, Dynamic: dynamic, Position: f.position, Directory: Roles{f.config.Directory},
-		})
+	dynamic := f.dynamic.With(change, f.config.Now())
+	changed := len(u.Records) > 0
+	f.loaded, f.position, f.dynamic, f.rollout, f.target = true, u.Head.Position, dynamic, u.rollout, u.target
+	if u.Release != nil {
+		f.newest = u.Release.Number
+	}
+	if f.config.Distribute != nil {
+		f.config.Distribute(u.Update)
+	}
+	if changed {
+		f.activate()
+	}
+	if u.content != nil {
+		f.compile(ctx, u.target, u.content)
 	}
 	return nil
+}
+
+// compile compiles a release beside the reading, and activates it. The reader
+// may have gone by then.
+func (f *Feed) compile(ctx context.Context, number uint64, content *bundles.Content) {
+	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	c := &compilation{stop, make(chan struct{})}
+	f.compiling = c
+	go func() {
+		defer close(c.done)
+		defer stop()
+		compiled, err := f.config.Compile(ctx, content)
+		f.turn <- struct{}{}
+		defer func() { <-f.turn }()
+		f.compiling = nil
+		if err != nil && ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			f.refused = number
+			f.refusedErr = fmt.Errorf("release %d does not compile on this node; release %d stays active: %w", number, f.number(), err)
+			return
+		}
+		f.release = compiled.Numbered(number)
+		f.activate()
+	}()
+}
+
+func (f *Feed) activate() {
+	if f.release != nil {
+		f.config.PDP.Activate(&pdp.Snapshot{
+			Release: f.release, Dynamic: f.dynamic, Position: f.position, Directory: Roles{f.config.Directory},
+		})
+	}
 }
 
 func (f *Feed) number() uint64 {

@@ -33,6 +33,26 @@ type Server struct {
 	// a proxy in the same trust domain that ends TLS.
 	InsecureListen bool `koanf:"insecure_listen"`
 
+	// StreamListen is the address of the stream to PEPs, host:port, served
+	// with the same certificate. StreamURL is where PEPs reach it from outside
+	// ("wss://xiezhi.example:8081"); empty: as the listener is.
+	StreamListen string `koanf:"stream_listen"`
+	StreamURL    string `koanf:"stream_url"`
+	// StreamClientCA is a PEM file of authorities whose client certificates
+	// name PEPs; empty: PEPs show tokens.
+	StreamClientCA string `koanf:"stream_client_ca"`
+
+	// Keys is the folder of the keys that this installation signs with, the
+	// same on all nodes; empty: "keys" in Data.
+	Keys string `koanf:"keys"`
+	// Node names this process among the nodes; empty: host name and pid.
+	Node string `koanf:"node"`
+	// GrantStale is how long credentials and grants count after the database
+	// was read last; at most MaxGrantStale. StaleBound is how long policies
+	// without a bound of their own do.
+	GrantStale time.Duration `koanf:"grant_stale"`
+	StaleBound time.Duration `koanf:"stale_bound"`
+
 	// Data is the folder of the SQLite databases and of the decision spool.
 	Data string `koanf:"data"`
 	// DatabaseURL names a PostgreSQL database, without a password; empty means
@@ -56,10 +76,14 @@ type Server struct {
 	LogFormat string `koanf:"log_format"`
 }
 
+// MaxGrantStale is the most that grant_stale may be, and what it is unless it
+// is set.
+const MaxGrantStale = 30 * time.Second
+
 // Defaults are the values of keys that nobody sets.
 func Defaults() Server {
 	return Server{
-		Listen: "127.0.0.1:8080", Data: "/var/lib/xiezhi", Budget: 500 * time.Millisecond,
+		Listen: "127.0.0.1:8080", StreamListen: "127.0.0.1:8081", GrantStale: MaxGrantStale, StaleBound: time.Hour, Data: "/var/lib/xiezhi", Budget: 500 * time.Millisecond,
 		GrantCeiling: 24 * time.Hour, SpoolMaxBytes: 1 << 30, LogLevel: "info", LogFormat: "text",
 	}
 }
@@ -69,42 +93,51 @@ const EnvPrefix = "XIEZHI_"
 
 // Load reads file (none if empty), then environ, then flags by key.
 func Load(path string, environ []string, flags map[string]any) (Server, error) {
-	k := koanf.New(".")
-	if path != "" {
-		if err := k.Load(file.Provider(path), yaml.Parser()); err != nil {
-			return Server{}, fmt.Errorf("read %s: %w", path, err)
-		}
-	}
-	variables := env.Provider(".", env.Opt{
-		Prefix:      EnvPrefix,
-		EnvironFunc: func() []string { return serverVariables(environ) },
-		TransformFunc: func(key, value string) (string, any) {
-			return strings.ToLower(strings.TrimPrefix(key, EnvPrefix)), value
-		},
-	})
-	if err := k.Load(variables, nil); err != nil {
-		return Server{}, fmt.Errorf("read the environment: %w", err)
-	}
-	if err := k.Load(confmap.Provider(flags, "."), nil); err != nil {
-		return Server{}, fmt.Errorf("read the flags: %w", err)
-	}
 	s := Defaults()
-	err := k.UnmarshalWithConf("", &s, koanf.UnmarshalConf{DecoderConfig: &mapstructure.DecoderConfig{
-		Result: &s, TagName: "koanf", ErrorUnused: true, WeaklyTypedInput: true,
-		DecodeHook: mapstructure.StringToTimeDurationHookFunc(),
-	}})
-	if err != nil {
-		return Server{}, fmt.Errorf("configuration: %w", err)
+	if err := load(&s, path, EnvPrefix, serverVariables(environ), flags); err != nil {
+		return Server{}, err
 	}
 	return s, s.Validate()
 }
 
-// serverVariables leaves out the variables that the test suite and the client
-// commands use.
+// load reads file (none if empty), then the variables that begin with prefix,
+// then flags, into a struct that holds the defaults.
+func load(into any, path, prefix string, environ []string, flags map[string]any) error {
+	k := koanf.New(".")
+	if path != "" {
+		if err := k.Load(file.Provider(path), yaml.Parser()); err != nil {
+			return fmt.Errorf("read %s: %w", path, err)
+		}
+	}
+	variables := env.Provider(".", env.Opt{
+		Prefix:      prefix,
+		EnvironFunc: func() []string { return environ },
+		TransformFunc: func(key, value string) (string, any) {
+			return strings.ToLower(strings.TrimPrefix(key, prefix)), value
+		},
+	})
+	if err := k.Load(variables, nil); err != nil {
+		return fmt.Errorf("read the environment: %w", err)
+	}
+	if err := k.Load(confmap.Provider(flags, "."), nil); err != nil {
+		return fmt.Errorf("read the flags: %w", err)
+	}
+	err := k.UnmarshalWithConf("", into, koanf.UnmarshalConf{DecoderConfig: &mapstructure.DecoderConfig{
+		Result: into, TagName: "koanf", ErrorUnused: true, WeaklyTypedInput: true,
+		DecodeHook: mapstructure.ComposeDecodeHookFunc(mapstructure.StringToTimeDurationHookFunc(), mapstructure.StringToSliceHookFunc(",")),
+	}})
+	if err != nil {
+		return fmt.Errorf("configuration: %w", err)
+	}
+	return nil
+}
+
+// serverVariables leaves out the variables that the test suite, the client
+// commands and a sidecar use.
 func serverVariables(environ []string) []string {
 	var ours []string
 	for _, v := range environ {
-		if strings.HasPrefix(v, EnvPrefix) && !strings.HasPrefix(v, EnvPrefix+"TEST_") &&
+		if strings.HasPrefix(v, EnvPrefix) && !strings.HasPrefix(v, EnvPrefix+"TEST_") && !strings.HasPrefix(v, PEPEnvPrefix) &&
 			!strings.HasPrefix(v, EnvPrefix+"SERVER=") && !strings.HasPrefix(v, EnvPrefix+"TOKEN_FILE=") {
 			ours = append(ours, v)
 		}
@@ -114,16 +147,12 @@ func serverVariables(environ []string) []string {
 
 // Validate refuses what would be unsafe or could not start.
 func (s *Server) Validate() error {
-	var errs []error
-	host, _, err := net.SplitHostPort(s.Listen)
-	if err != nil {
-		errs = append(errs, fmt.Errorf("listen: %q: want host:port", s.Listen))
+	errs := s.validateStream()
+	if err := s.validateListen("listen", s.Listen); err != nil {
+		errs = append(errs, err)
 	}
 	if (s.TLSCert == "") != (s.TLSKey == "") {
 		errs = append(errs, errors.New("tls_cert and tls_key: give both or neither"))
-	}
-	if err == nil && s.TLSCert == "" && !s.InsecureListen && !Loopback(host) {
-		errs = append(errs, fmt.Errorf("listen: %s is not loopback and there is no TLS: give tls_cert and tls_key, or insecure_listen behind a proxy that ends TLS", s.Listen))
 	}
 	if s.Data == "" {
 		errs = append(errs, errors.New("data: name the folder for the spool and SQLite"))
@@ -146,6 +175,58 @@ func (s *Server) Validate() error {
 		errs = append(errs, fmt.Errorf("spool_max_bytes: %d: want at least 1048576", s.SpoolMaxBytes))
 	}
 	return errors.Join(errs...)
+}
+
+func (s *Server) validateListen(key, address string) error {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return fmt.Errorf("%s: %q: want host:port", key, address)
+	}
+	if s.TLSCert == "" && !s.InsecureListen && !Loopback(host) {
+		return fmt.Errorf("%s: %s is not loopback and there is no TLS: give tls_cert and tls_key, or insecure_listen behind a proxy that ends TLS", key, address)
+	}
+	return nil
+}
+
+func (s *Server) validateStream() (errs []error) {
+	if err := s.validateListen("stream_listen", s.StreamListen); err != nil {
+		errs = append(errs, err)
+	}
+	if u, err := url.Parse(s.StreamURL); s.StreamURL != "" && (err != nil || u.Scheme != "ws" && u.Scheme != "wss" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "") {
+		errs = append(errs, errors.New("stream_url: want a URL such as wss://xiezhi.example:8081"))
+	} else if u.Scheme == "ws" && !s.InsecureListen && !Loopback(u.Hostname()) {
+		errs = append(errs, fmt.Errorf("stream_url: %s is neither wss nor on loopback: PEPs would show their tokens in the clear", s.StreamURL))
+	}
+	if s.StreamClientCA != "" && s.TLSCert == "" {
+		errs = append(errs, errors.New("stream_client_ca: client certificates need tls_cert and tls_key"))
+	}
+	if s.GrantStale <= 0 || s.GrantStale > MaxGrantStale {
+		errs = append(errs, fmt.Errorf("grant_stale: %s: want more than 0 and at most %s", s.GrantStale, MaxGrantStale))
+	}
+	if s.StaleBound <= 0 {
+		errs = append(errs, fmt.Errorf("stale_bound: %s: want more than 0", s.StaleBound))
+	}
+	return errs
+}
+
+// KeysFolder is Keys, or where it is by default.
+func (s *Server) KeysFolder() string {
+	if s.Keys != "" {
+		return s.Keys
+	}
+	return filepath.Join(s.Data, "keys")
+}
+
+// NodeName is Node, or what it is by default.
+func (s *Server) NodeName() string {
+	if s.Node != "" {
+		return s.Node
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "node"
+	}
+	return fmt.Sprintf("%s-%d", host, os.Getpid())
 }
 
 // Database returns the PostgreSQL URL, or "" for SQLite.

@@ -58,27 +58,40 @@ func (e *DeniedError) Error() string {
 // Unwrap returns the handler's error.
 func (e *DeniedError) Unwrap() error { return e.Err }
 
+// MarshalJSON implements json.Marshaler: the decision as /api/v1/decide answers
+// it, and the members decided ("in-process" or "remote") and why.
+func (a Answer) MarshalJSON() ([]byte, error) {
+	data := a.AppendJSON(nil)
+	decided := "in-process"
+	if a.Remote {
+		decided = "remote"
+	}
+	data = append(append(data[:len(data)-1], `,"decided":"`...), decided...)
+	data = authz.AppendQuoted(append(data, `","why":`...), a.Why)
+	return append(data, '}'), nil
+}
+
 // Status is what a PEP knows of itself.
 type Status struct {
-	Connected bool // the socket is open
-	Polling   bool // over HTTP, since the socket is not
-	Stale     bool // what decides is not vouched for by a recent heartbeat
-	Revision  authz.Revision
-	Heartbeat time.Time     // signed time of the newest, zero before the first of this process
-	Now       time.Time     // the time that decisions take for now
-	ClockSkew time.Duration // of the local clock against the signed time; an alarm above 60 s
-	LastError string
-	Rejected  string // the newest release that was not taken, and why
-	Records   Records
-	Enforced  Enforced
+	Connected bool           `json:"connected"` // the socket is open
+	Polling   bool           `json:"polling"`   // over HTTP, since the socket is not
+	Stale     bool           `json:"stale"`     // what decides is not vouched for by a recent heartbeat
+	Revision  authz.Revision `json:"revision"`
+	Heartbeat time.Time      `json:"heartbeat"`     // signed time of the newest, zero before the first of this process
+	Now       time.Time      `json:"now"`           // the time that decisions take for now
+	ClockSkew time.Duration  `json:"clock_skew_ns"` // of the local clock against the signed time; an alarm above 60 s
+	LastError string         `json:"last_error"`
+	Rejected  string         `json:"rejected"` // the newest release that was not taken, and why
+	Records   Records        `json:"records"`
+	Enforced  Enforced       `json:"enforced"`
 }
 
 // Records counts decision records since New.
 type Records struct {
-	Written uint64 // handed to the spool
-	Sent    uint64 // taken by the server, with those of an earlier run
-	Lost    uint64 // buffered ones that the disk did not keep
-	Refused uint64 // decisions that were denied because they could not be recorded
-	Dropped uint64 // that the server refused for good, with the reason in the log
-	Waiting int64  // bytes on disk
+	Written uint64 `json:"written"` // handed to the spool
+	Sent    uint64 `json:"sent"`    // taken by the server, with those of an earlier run
+	Lost    uint64 `json:"lost"`    // buffered ones that the disk did not keep
+	Refused uint64 `json:"refused"` // decisions that were denied because they could not be recorded
+	Dropped uint64 `json:"dropped"` // that the server refused for good, with the reason in the log
+	Waiting int64  `json:"waiting"` // bytes on disk
 }

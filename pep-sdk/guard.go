@@ -37,11 +37,11 @@ var (
 
 // Enforced counts what [PEP.Guard] did since New.
 type Enforced struct {
-	Allowed    uint64 // actions that were run
-	Denied     uint64 // DENY and REVIEW, by decision
-	Unmet      uint64 // ALLOW that was not enforced: an obligation, limit or route was not met
-	Unanswered uint64 // without a decision
-	Advice     uint64 // obligations that may be met, and were not
+	Allowed    uint64 `json:"allowed"`    // actions that were run
+	Denied     uint64 `json:"denied"`     // DENY and REVIEW, by decision
+	Unmet      uint64 `json:"unmet"`      // ALLOW that was not enforced: an obligation, limit or route was not met
+	Unanswered uint64 `json:"unanswered"` // without a decision
+	Advice     uint64 `json:"advice"`     // obligations that may be met, and were not
 }
 
 // enforcement is what Guard works with: the service's handlers, and counters.

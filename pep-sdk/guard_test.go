@@ -206,3 +206,15 @@ func TestARefusalTellsTheCallerWhatConcernsIt(t *testing.T) {
 		t.Errorf("nothing is no permission: %+v", r)
 	}
 }
+
+func TestAnAnswerSaysInJSONWhereItWasMade(t *testing.T) {
+	for want, a := range map[string]Answer{
+		`"permit":null,"decided":"in-process","why":""}`:      {},
+		`"permit":null,"decided":"remote","why":"attribute"}`: {Remote: true, Why: "attribute"},
+	} {
+		data, err := a.MarshalJSON()
+		if _, parsed := authz.Parse(data); err != nil || parsed != nil || !strings.HasSuffix(string(data), want) {
+			t.Errorf("%s (%v, %v)", data, err, parsed)
+		}
+	}
+}

@@ -1,0 +1,328 @@
+package gitsource
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/xiezhi-project/xiezhi/bundles"
+	"github.com/xiezhi-project/xiezhi/pap"
+)
+
+// started is an installation that follows a repository whose first commit is
+// published.
+func started(t *testing.T) (*installation, *repository, *Source, string) {
+	t.Helper()
+	i, r := install(t), newRepository(t)
+	r.write(sizes, policy(8))
+	first := r.commit("acme: sizes")
+	r.push()
+	s := i.source(r.remote, nil)
+	i.load(s, pap.SourcePublished)
+	return i, r, s, first
+}
+
+func TestACommitIsPublishedWithItsAuthor(t *testing.T) {
+	i, r, s, first := started(t)
+	release := i.newest()
+	if release.Number != 2 || release.Commit != first || release.Source != "git+file://"+r.remote+"@main" ||
+		release.Author != "Li Wei <li.wei@example.com>" || release.Note != "acme: sizes" {
+		t.Errorf("%+v", release)
+	}
+	if !i.has(sizes, policy(8)) {
+		t.Error("the file is not in the release")
+	}
+	records, err := i.store.QueryAudit(t.Context(), pap.AuditFilter{Action: "release.publish"}, 1)
+	if err != nil || len(records) != 1 || records[0].Actor != "service:git" {
+		t.Fatalf("the audit does not name the source: %v, %v", records, err)
+	}
+	if body, err := records[0].Body.MarshalJSON(); err != nil || !strings.Contains(string(body), first) {
+		t.Errorf("the audit does not name the commit: %s, %v", body, err)
+	}
+	status := s.Status()
+	if status.Published == nil || status.Published.Release != 2 || status.Published.ID != first || status.Seen.Author != release.Author {
+		t.Errorf("%+v", status)
+	}
+	i.load(s, pap.SourcePublished)
+	if i.newest().Number != 2 {
+		t.Error("the same commit is published twice")
+	}
+}
+
+func TestACommitRemovesWhatItNoLongerHas(t *testing.T) {
+	i, r, s, _ := started(t)
+	if i.has("tenants/acme/change_freeze.policy.yaml", "") {
+		t.Fatal("not reached")
+	}
+	r.write("tenants/acme/more.policy.yaml", strings.ReplaceAll(policy(4), "id: sizes", "id: more"))
+	r.commit("more")
+	r.push()
+	i.load(s, pap.SourcePublished)
+	r.remove("tenants/acme/more.policy.yaml")
+	r.commit("no more")
+	r.push()
+	i.load(s, pap.SourcePublished)
+	content, err := i.pap.NewestContent(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := content.File("tenants/acme/more.policy.yaml"); err == nil {
+		t.Error("a removed file stays")
+	}
+	if _, err := content.File("tenants/globex/exposure.cedar"); err != nil {
+		t.Error("a tenant that the repository never held lost its policies")
+	}
+	if _, err := content.File("self/rights.cedar"); err != nil {
+		t.Error("self/ is gone")
+	}
+}
+
+func TestABrokenCommitLeavesTheOldReleaseAndSaysWhere(t *testing.T) {
+	i, r, s, first := started(t)
+	r.write(sizes, strings.Replace(policy(8), "effect: DENY", "effect: DENYY", 1))
+	broken := r.commit("oops")
+	r.push()
+	status := i.load(s, pap.SourceRefused)
+	if i.newest().Number != 2 || len(status.Faults) == 0 || status.Faults[0].File != sizes || status.Faults[0].Line == 0 {
+		t.Errorf("release %d, %+v", i.newest().Number, status)
+	}
+	if status.Seen.ID != broken || status.Published.ID != first {
+		t.Errorf("seen %s, published %s", status.Seen.ID, status.Published.ID)
+	}
+	r.write(sizes, policy(6))
+	r.commit("mended")
+	r.push()
+	i.load(s, pap.SourcePublished)
+	if !i.has(sizes, policy(6)) {
+		t.Error("the mended commit is not in force")
+	}
+}
+
+func TestRewrittenHistoryIsRefused(t *testing.T) {
+	i, r, s, first := started(t)
+	r.write(sizes, policy(6))
+	second := r.commit("second")
+	r.push()
+	i.load(s, pap.SourcePublished)
+
+	r.reset(first)
+	r.push()
+	status := i.load(s, pap.SourceRefused)
+	contains(t, status.Reason, "does not descend from "+second, "history was rewritten")
+
+	r.write(sizes, policy(99))
+	r.commit("another second")
+	r.push()
+	i.load(s, pap.SourceRefused)
+	fresh := i.source(r.remote, nil)
+	i.load(fresh, pap.SourceRefused) // a node that starts with an empty disk knows it too
+	if i.newest().Commit != second {
+		t.Error("the rewritten history is in force")
+	}
+
+	r.reset(second)
+	r.write(sizes, policy(5))
+	r.commit("third")
+	r.push()
+	i.load(s, pap.SourcePublished)
+}
+
+func TestFilesBeyondTheSourcesRightsAreRefusedByName(t *testing.T) {
+	for _, path := range []string{"platform/sneaky.policy.yaml", "self/rights.cedar", "tables/instance_specs.yaml", "attributes.yaml"} {
+		t.Run(path, func(t *testing.T) {
+			i, r, s, _ := started(t)
+			r.write(path, policy(1))
+			r.commit("more rights")
+			r.push()
+			status := i.load(s, pap.SourceRefused)
+			if len(status.Faults) != 1 || status.Faults[0].File != path || i.newest().Number != 2 {
+				t.Errorf("%+v", status)
+			}
+		})
+	}
+}
+
+func TestNoRightLetsASourcePublishSelf(t *testing.T) {
+	i, r, _, _ := started(t)
+	s := i.source(r.remote, func(c *Config) {
+		c.Actor = func(context.Context) (pap.Actor, error) {
+			return subject("service:git", "release.publish", "release.publish.platform", "release.publish.self"), nil
+		}
+	})
+	content, err := i.pap.NewestContent(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	same, err := content.File("self/rights.cedar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.write("self/rights.cedar", string(same))
+	r.write(sizes, policy(3))
+	r.commit("self as it is")
+	r.push()
+	i.load(s, pap.SourcePublished)
+	r.write("self/rights.cedar", string(same)+"\n// mine\n")
+	r.commit("self as I like it")
+	r.push()
+	contains(t, i.load(s, pap.SourceRefused).Faults[0].Message, "no policy source publishes self/")
+}
+
+func TestAGuardrailPublisherPublishesGuardrails(t *testing.T) {
+	i, r := install(t), newRepository(t)
+	content, err := i.pap.NewestContent(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range content.Files() {
+		r.write(f.Path, string(f.Data))
+	}
+	r.write("platform/more.policy.yaml", strings.ReplaceAll(policy(64), "id: sizes", "id: more"))
+	r.commit("guardrails")
+	r.push()
+	s := i.source(r.remote, func(c *Config) {
+		c.Actor = func(context.Context) (pap.Actor, error) {
+			return subject("service:git", "release.publish", "release.publish.platform"), nil
+		}
+	})
+	i.load(s, pap.SourcePublished)
+	if i.newest().Number != 2 {
+		t.Error("not published")
+	}
+}
+
+func TestWhatOthersChangedIsNotUndoneUnseen(t *testing.T) {
+	i, r, s, _ := started(t)
+	author := subject("user:hotfix", "policy.write", "release.publish")
+	if _, err := i.pap.PutDocument(t.Context(), author, sizes, []byte(policy(2)), 1); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := i.pap.Publish(t.Context(), author, pap.Publication{}); err != nil {
+		t.Fatal(err)
+	}
+	i.load(s, pap.SourcePublished) // the old head is no news
+	r.write("tenants/acme/more.policy.yaml", strings.ReplaceAll(policy(4), "id: sizes", "id: more"))
+	r.commit("more")
+	r.push()
+	status := i.load(s, pap.SourceRefused)
+	if len(status.Faults) != 1 || status.Faults[0].File != sizes {
+		t.Fatalf("%+v", status)
+	}
+	contains(t, status.Faults[0].Message, "user:hotfix", "release 3")
+	r.write(sizes, policy(2))
+	r.commit("the hotfix")
+	r.push()
+	i.load(s, pap.SourcePublished)
+}
+
+func TestACommitThatChangesNoPolicyIsNoRelease(t *testing.T) {
+	i, r, s, _ := started(t)
+	r.write(".gitlab-ci.yml", "hidden files are left out")
+	r.write("tools.go", "package policies")
+	r.commit("tools")
+	r.push()
+	i.load(s, pap.SourceUnchanged)
+	if i.newest().Number != 2 {
+		t.Error("published")
+	}
+}
+
+func TestAFolderOfTheRepositoryIsRead(t *testing.T) {
+	i, r := install(t), newRepository(t)
+	r.write("README.md", "not a policy")
+	r.write("deploy/policies/"+sizes, policy(8))
+	r.commit("sizes")
+	r.push()
+	s := i.source(r.remote, func(c *Config) { c.Address += "#deploy/policies" })
+	i.load(s, pap.SourcePublished)
+	missing := i.source(r.remote, func(c *Config) { c.Address += "#nowhere" })
+	contains(t, i.load(missing, pap.SourceRefused).Reason, "no folder nowhere")
+}
+
+func TestLinksAndLargeFilesAreRefused(t *testing.T) {
+	t.Run("link", func(t *testing.T) {
+		i, r, s, _ := started(t)
+		if err := os.Symlink("/etc/passwd", filepath.Join(r.dir, "tenants/acme/link.rego")); err != nil {
+			t.Fatal(err)
+		}
+		r.commit("link")
+		r.push()
+		status := i.load(s, pap.SourceRefused)
+		if len(status.Faults) != 1 || status.Faults[0].File != "tenants/acme/link.rego" {
+			t.Errorf("%+v", status)
+		}
+		contains(t, status.Faults[0].Message, "is a link")
+	})
+	t.Run("large", func(t *testing.T) {
+		i, r, s, _ := started(t)
+		r.write("tenants/acme/large.rego", strings.Repeat("#", bundles.MaxFileBytes+1)) // a few bytes, compressed
+		r.commit("large")
+		r.push()
+		contains(t, i.load(s, pap.SourceUnavailable).Reason, "too large for a policy source")
+		if i.newest().Number != 2 {
+			t.Error("published")
+		}
+	})
+}
+
+func TestOfTwoNodesOnePublishes(t *testing.T) {
+	i, r, one, _ := started(t)
+	two := i.source(r.remote, nil)
+	for n := range 5 {
+		r.write(sizes, policy(100+n))
+		head := r.commit("again")
+		r.push()
+		done := make(chan pap.SourceStatus)
+		for _, s := range []*Source{one, two} {
+			go func() {
+				status, _ := s.Load(t.Context()) // the status says it
+				done <- status
+			}()
+		}
+		for range 2 {
+			if status := <-done; status.Result != pap.SourcePublished || status.Published.ID != head {
+				t.Errorf("%+v", status)
+			}
+		}
+		if want := uint64(3 + n); i.newest().Number != want {
+			t.Errorf("release %d, want %d", i.newest().Number, want)
+		}
+	}
+}
+
+func TestADamagedBareRepositoryIsFetchedAnew(t *testing.T) {
+	i, r, s, _ := started(t)
+	packs, err := filepath.Glob(filepath.Join(s.clone.dir, "objects", "pack", "*.pack"))
+	if err != nil || len(packs) == 0 {
+		t.Fatal(packs, err)
+	}
+	for _, p := range packs {
+		if err := os.Remove(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.write(sizes, policy(7))
+	r.commit("next")
+	r.push()
+	i.load(s, pap.SourcePublished)
+}
+
+func TestASourceThatCannotBeReachedIsTriedLessAndLessOften(t *testing.T) {
+	i, r, s, _ := started(t)
+	if err := os.RemoveAll(r.remote); err != nil {
+		t.Fatal(err)
+	}
+	var pauses []string
+	for range 6 {
+		_, err := s.Load(t.Context())
+		pauses = append(pauses, s.pause(err).String())
+	}
+	if got := strings.Join(pauses, " "); got != "1m0s 2m0s 4m0s 5m0s 5m0s 5m0s" {
+		t.Error(got)
+	}
+	if s.Status().Result != pap.SourceUnavailable || i.newest().Number != 2 {
+		t.Errorf("%+v", s.Status())
+	}
+}

@@ -64,6 +64,9 @@ type Server struct {
 	// source "static" of attributes.yaml. It is read at the start.
 	StaticAttributes string `koanf:"static_attributes"`
 
+	// Policies is the git repository that policies are published from, if any.
+	Policies Policies `koanf:",squash"`
+
 	// Budget bounds one decision.
 	Budget time.Duration `koanf:"budget"`
 	// GrantCeiling is the longest validity of a grant made by hand.
@@ -83,7 +86,8 @@ const MaxGrantStale = 30 * time.Second
 // Defaults are the values of keys that nobody sets.
 func Defaults() Server {
 	return Server{
-		Listen: "127.0.0.1:8080", StreamListen: "127.0.0.1:8081", GrantStale: MaxGrantStale, StaleBound: time.Hour, Data: "/var/lib/xiezhi", Budget: 500 * time.Millisecond,
+		Listen: "127.0.0.1:8080", StreamListen: "127.0.0.1:8081", GrantStale: MaxGrantStale, StaleBound: time.Hour, Data: "/var/lib/xiezhi",
+		Policies: Policies{Poll: time.Minute, Subject: "service:git"}, Budget: 500 * time.Millisecond,
 		GrantCeiling: 24 * time.Hour, SpoolMaxBytes: 1 << 30, LogLevel: "info", LogFormat: "text",
 	}
 }
@@ -165,6 +169,7 @@ func (s *Server) Validate() error {
 	} else if _, secret := u.User.Password(); secret {
 		errs = append(errs, errors.New("database_url: holds a password; put the URL into a file and name it in database_url_file"))
 	}
+	errs = append(errs, s.Policies.validate())
 	if s.Budget <= 0 || s.Budget > time.Minute {
 		errs = append(errs, fmt.Errorf("budget: %s: want more than 0 and at most 1m", s.Budget))
 	}

@@ -39,6 +39,12 @@ func TestStartIsRefused(t *testing.T) {
 		"a budget of nothing":              {flags: map[string]any{"budget": "0s"}, want: "budget"},
 		"a budget that is no duration":     {flags: map[string]any{"budget": "soon"}, want: "budget"},
 		"a spool without room":             {flags: map[string]any{"spool_max_bytes": 10}, want: "spool_max_bytes"},
+		"a password in the policies' URL":  {flags: map[string]any{"policies": "git+https://u:secret@h/r@main"}, want: "policies_token_file"},
+		"policies that are not git":        {flags: map[string]any{"policies": "/srv/policies"}, want: "git+https"},
+		"a poll without a pause":           {flags: map[string]any{"policies": "git+https://h/r@main", "policies_poll": "10ms"}, want: "policies_poll"},
+		"signers of nothing":               {flags: map[string]any{"policies_signers": "keys.asc"}, want: "policies_signers"},
+		"a source that is nobody":          {flags: map[string]any{"policies": "git+https://h/r@main", "policies_subject": "git"}, want: "policies_subject"},
+		"a status token for nobody":        {flags: map[string]any{"policies": "git+https://h/r@main", "policies_status_token_file": "t"}, want: "policies_status_url"},
 		"an address that is none":          {flags: map[string]any{"listen": "8080"}, want: "host:port"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -29,6 +29,7 @@ type File struct {
 // for concurrent use; the data it returns must not be changed.
 type Content struct {
 	files  []File
+	leaves []Digest // of files, in their order
 	digest Digest
 }
 
@@ -65,7 +66,10 @@ func ParseDigest(text string) (Digest, error) {
 }
 
 // NewContent checks and seals a set of files, given in any order.
-func NewContent(files []File) (*Content, error) {
+func NewContent(files []File) (*Content, error) { return seal(files, leafOf) }
+
+// seal is NewContent; leaf answers for files that have one already.
+func seal(files []File, leaf func(File) Digest) (*Content, error) {
 	if len(files) > MaxFiles {
 		return nil, fmt.Errorf("%d files: a release holds at most %d", len(files), MaxFiles)
 	}
@@ -86,7 +90,11 @@ func NewContent(files []File) (*Content, error) {
 			return nil, fmt.Errorf("more than %d bytes in one release", MaxBytes)
 		}
 	}
-	return &Content{files: sorted, digest: merkleRoot(sorted)}, nil
+	leaves := make([]Digest, len(sorted))
+	for i, f := range sorted {
+		leaves[i] = leaf(f)
+	}
+	return &Content{files: sorted, leaves: leaves, digest: merkleRoot(leaves)}, nil
 }
 
 // ValidPath refuses what could leave the folder or look like another file.
@@ -174,15 +182,19 @@ type Change struct {
 }
 
 // Apply returns the content with the changes made. Removing a file that is not
-// there is an error.
+// there is an error. It hashes what changed, and not what stays.
 func (c *Content) Apply(changes []Change) (*Content, error) {
-	byPath := make(map[string][]byte, len(c.files)+len(changes))
-	for _, f := range c.files {
-		byPath[f.Path] = f.Data
+	type kept struct {
+		data []byte
+		leaf Digest
+	}
+	byPath := make(map[string]kept, len(c.files)+len(changes))
+	for i, f := range c.files {
+		byPath[f.Path] = kept{f.Data, c.leaves[i]}
 	}
 	for _, ch := range changes {
 		if !ch.Removed {
-			byPath[ch.Path] = ch.Data
+			byPath[ch.Path] = kept{ch.Data, leafOf(File{ch.Path, ch.Data})}
 			continue
 		}
 		if _, ok := byPath[ch.Path]; !ok {
@@ -191,10 +203,10 @@ func (c *Content) Apply(changes []Change) (*Content, error) {
 		delete(byPath, ch.Path)
 	}
 	files := make([]File, 0, len(byPath))
-	for p, data := range byPath {
-		files = append(files, File{p, data})
+	for p, k := range byPath {
+		files = append(files, File{p, k.data})
 	}
-	return NewContent(files)
+	return seal(files, func(f File) Digest { return byPath[f.Path].leaf })
 }
 
 // Diff returns the changes that lead from c to other, sorted by path.
@@ -210,7 +222,7 @@ func (c *Content) Diff(other *Content) []Change {
 			changes = append(changes, Change{Path: other.files[j].Path, Data: other.files[j].Data})
 			j++
 		default:
-			if string(c.files[i].Data) != string(other.files[j].Data) {
+			if c.leaves[i] != other.leaves[j] {
 				changes = append(changes, Change{Path: c.files[i].Path, Data: other.files[j].Data})
 			}
 			i, j = i+1, j+1
@@ -219,21 +231,25 @@ func (c *Content) Diff(other *Content) []Change {
 	return changes
 }
 
-// merkleRoot hashes as RFC 6962 §2.1 does, with one leaf per file: the length
-// of the path, the path, the SHA-256 of the data.
-func merkleRoot(files []File) Digest {
-	if len(files) == 0 {
+// merkleRoot hashes leaves as RFC 6962 §2.1 does.
+func merkleRoot(leaves []Digest) Digest {
+	switch len(leaves) {
+	case 0:
 		return sha256.Sum256(nil)
+	case 1:
+		return leaves[0]
 	}
-	if len(files) > 1 {
-		half := 1
-		for half*2 < len(files) {
-			half *= 2
-		}
-		left, right := merkleRoot(files[:half]), merkleRoot(files[half:])
-		return sha256.Sum256(slices.Concat([]byte{1}, left[:], right[:]))
+	half := 1
+	for half*2 < len(leaves) {
+		half *= 2
 	}
-	data := sha256.Sum256(files[0].Data)
-	name := files[0].Path
-	return sha256.Sum256(slices.Concat([]byte{0, byte(len(name) >> 8), byte(len(name))}, []byte(name), data[:]))
+	left, right := merkleRoot(leaves[:half]), merkleRoot(leaves[half:])
+	return sha256.Sum256(slices.Concat([]byte{1}, left[:], right[:]))
+}
+
+// leafOf hashes one file: the length of the path, the path, the SHA-256 of the
+// data.
+func leafOf(f File) Digest {
+	data := sha256.Sum256(f.Data)
+	return sha256.Sum256(slices.Concat([]byte{0, byte(len(f.Path) >> 8), byte(len(f.Path))}, []byte(f.Path), data[:]))
 }

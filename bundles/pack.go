@@ -50,7 +50,7 @@ func Seal(sign func(kind trust.Kind, body any) (string, error), m Manifest) (str
 func WriteSnapshot(w io.Writer, signed string, c *Content) error {
 	p := newPacker(w)
 	p.entry(manifestEntry, []byte(signed))
-	p.content(c)
+	p.files(c.files)
 	return p.close("snapshot")
 }
 
@@ -63,7 +63,7 @@ func WriteUnsigned(w io.Writer, m Manifest, c *Content) error {
 	}
 	p := newPacker(w)
 	p.entry(unsignedEntry, text)
-	p.content(c)
+	p.files(c.files)
 	return p.close("unsigned bundle")
 }
 
@@ -89,7 +89,7 @@ func WriteDelta(w io.Writer, signed string, base, next *Content) error {
 	p := newPacker(w)
 	p.entry(manifestEntry, []byte(signed))
 	p.entry(deltaEntry, text)
-	p.content(&Content{files: changed})
+	p.files(changed)
 	return p.close("delta")
 }
 
@@ -108,8 +108,8 @@ func newPacker(w io.Writer) *packer {
 	return p
 }
 
-func (p *packer) content(c *Content) {
-	for _, f := range c.files {
+func (p *packer) files(files []File) {
+	for _, f := range files {
 		p.entry(f.Path, f.Data)
 	}
 }

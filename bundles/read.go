@@ -235,6 +235,9 @@ func (u *unpacker) readDelta(h *tar.Header) error {
 	if err := oneSpelling(text, &d); err != nil {
 		return err
 	}
+	if d.Removed == nil {
+		return errors.New("without the member removed")
+	}
 	for i, p := range d.Removed {
 		switch err := ValidPath(p); {
 		case err != nil:

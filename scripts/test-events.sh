@@ -32,7 +32,7 @@ done < <(scripts/modules.sh)
 # Each fuzz target for a fixed time, on top of its corpus, which ran above.
 while IFS=: read -r file declaration; do
 	target=${declaration#func }
-	go_test "$(dirname "$file")" -run '^$' -fuzz "^${target%%(*}\$" -fuzztime "${fuzz_seconds}s" .
+	go_test "$(dirname "$file")" -run '^$' -fuzz "^${target%%(*}\$" -fuzztime "${fuzz_seconds}s" -fuzzminimizetime 10x .
 done < <(grep -rE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*\(' . | LC_ALL=C sort)
 
 exit "$status"

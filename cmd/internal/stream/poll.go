@@ -1,0 +1,234 @@
+package stream
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/xiezhi-project/xiezhi/pap"
+	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
+	wire "github.com/xiezhi-project/xiezhi/pep-sdk/stream"
+)
+
+// MaxPollWait bounds ?wait= of a poll.
+const MaxPollWait = time.Minute
+
+// pollGone is when a PEP that polled counts as away.
+const pollGone = MaxPollWait + wire.SilentAfter
+
+// maxPollFrames bounds what a PEP says in one poll.
+const maxPollFrames = 32
+
+func revisionOf(held *wire.Held) authz.Revision {
+	return authz.Revision{Release: held.Release, Position: held.Position}
+}
+
+// poll answers a PEP whose socket is down with what it lacks.
+func (h *Hub) poll(w http.ResponseWriter, r *http.Request) {
+	caller, err := Caller(h.config.Guard, r)
+	if err != nil {
+		h.refuse(w, err)
+		return
+	}
+	if !h.serving() {
+		h.refuse(w, errNotReady)
+		return
+	}
+	wait, err := pollWait(r)
+	if err != nil {
+		h.refuse(w, err)
+		return
+	}
+	body := http.MaxBytesReader(w, r.Body, maxPollFrames*wire.MaxPEPFrame)
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(helloWithin)) // a test's recorder has none
+	hello, err := wire.ReadPart(body, wire.MaxPEPFrame)
+	if err != nil {
+		h.refuse(w, fmt.Errorf("%w: want a hello as a part: %w", errPEP, err))
+		return
+	}
+	c, err := h.newConn(r.Context(), hello, caller, r.RemoteAddr, "poll")
+	if err != nil {
+		h.refuse(w, err)
+		return
+	}
+	c.wake = make(chan struct{}, 1)
+	before, ok := h.view.before(c.key, h.config.Connections)
+	if !ok {
+		h.refuse(w, errFull)
+		return
+	}
+	c.refused, c.pep.Rejects, c.pep.Rejected = before.refused, before.pep.Rejects, before.pep.Rejected
+	if err := h.hear(c, body); err != nil {
+		h.refuse(w, err)
+		return
+	}
+	if err := h.add(c); err != nil {
+		h.refuse(w, err)
+		return
+	}
+	defer h.remove(c, nil)
+	answer, bye := h.await(r.Context(), c, wait)
+	c.mu.Lock()
+	c.pep.SeenAt = h.config.Now()
+	seen := polled{c.pep, c.refused}
+	c.mu.Unlock()
+	h.view.poll(seen)
+	h.answer(w, answer, bye)
+}
+
+func pollWait(r *http.Request) (time.Duration, error) {
+	text := r.URL.Query().Get("wait")
+	if text == "" {
+		return 0, nil
+	}
+	wait, err := time.ParseDuration(text)
+	if err != nil || wait < 0 || wait > MaxPollWait {
+		return 0, fmt.Errorf("%w: wait=%q: want 0s to %s", errPEP, text, MaxPollWait)
+	}
+	return wait, nil
+}
+
+// hear takes what the PEP says beside its hello. It is not added yet.
+func (h *Hub) hear(c *conn, body io.Reader) error {
+	for range maxPollFrames {
+		part, err := wire.ReadPart(body, wire.MaxPEPFrame)
+		if errors.Is(err, io.EOF) && !errors.Is(err, wire.ErrFrame) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %w", errPEP, err)
+		}
+		f, err := wire.Decode(part, wire.MaxPEPFrame)
+		if err != nil {
+			return fmt.Errorf("%w: %w", errPEP, err)
+		}
+		switch f.Type {
+		case wire.TypeReject:
+			h.stats.rejects.Add(1)
+			c.refuses(&f, h.config.Now())
+			h.config.Log.Warn("a PEP refuses what it was sent", "pep", c.key, "release", f.Release, "position", f.Position, "reason", f.Reason)
+		case wire.TypeResync:
+			h.stats.resyncs.Add(1)
+			c.again(f.Log, f.Snapshot)
+		default:
+			return fmt.Errorf("%w: %s in a poll", errPEP, f.Type)
+		}
+	}
+	return fmt.Errorf("%w: more than %d parts in a poll", errPEP, maxPollFrames)
+}
+
+// refuses takes a reject of an earlier poll, which another node may have
+// answered.
+func (c *conn) refuses(f *wire.Frame, now time.Time) {
+	if f.Release != 0 {
+		c.refused = wire.Held{Release: f.Release}
+	}
+	c.pep.Rejects++
+	c.pep.Rejected = &pap.Rejection{Release: f.Release, Position: f.Position, Reason: f.Reason, At: now}
+}
+
+// pollBuild is how long a poll waits at least for what is being built for it,
+// and for a read of the store.
+const pollBuild = 5 * time.Second
+
+// await collects what the PEP lacks, and a heartbeat of that moment. Where
+// there is nothing to send it waits.
+func (h *Hub) await(ctx context.Context, c *conn, wait time.Duration) (frames [][]byte, bye bool) {
+	now := time.Now()
+	waitUntil, buildUntil := now.Add(wait), now.Add(max(wait, pollBuild))
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		more, bye := h.lacks(c, lanePoll)
+		frames = append(frames, more...)
+		if bye {
+			return frames, true
+		}
+		if len(more) > 0 {
+			continue
+		}
+		until := buildUntil
+		if !h.building(c) {
+			if until = waitUntil; len(frames) > 0 || !time.Now().Before(until) {
+				greeting, bye := h.lacks(c, laneGreet)
+				if frames = append(frames, greeting...); bye || c.told() || !time.Now().Before(buildUntil) {
+					return frames, bye
+				}
+				until = buildUntil // the store is to be read first
+			}
+		} else if !time.Now().Before(until) {
+			greeting, bye := h.lacks(c, laneGreet)
+			return append(frames, greeting...), bye
+		}
+		timer.Reset(time.Until(until))
+		select {
+		case <-c.wake:
+		case <-timer.C:
+		case <-ctx.Done():
+			return nil, true
+		case <-h.base.Done():
+			return frames, true
+		}
+	}
+}
+
+// building reports whether a release is being prepared for the PEP.
+func (h *Hub) building(c *conn) bool {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.pending.Release != 0 || h.read.IsZero() {
+		return false
+	}
+	number := h.target(c, c.held.Release)
+	if number == 0 || number < c.held.Release {
+		return false
+	}
+	if t, _ := h.cut(c.audience, number); t == nil {
+		return true
+	}
+	t, _ := h.wants(c)
+	return t != nil
+}
+
+// told reports whether the PEP was sent its heartbeat.
+func (c *conn) told() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.greeted
+}
+
+func (h *Hub) answer(w http.ResponseWriter, frames [][]byte, bye bool) {
+	size := 0
+	for _, frame := range frames {
+		size += len(frame) + 4
+	}
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeWithin(size))) // a test's recorder has none
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Content-Length", strconv.Itoa(size))
+	if bye {
+		w.Header().Set("Connection", "close")
+	}
+	for _, frame := range frames {
+		if !writePart(w, frame) {
+			return
+		}
+		h.stats.bytes.Add(uint64(len(frame)))
+	}
+}
+
+// writePart writes a frame as a part without copying it.
+func writePart(w io.Writer, frame []byte) bool {
+	if _, err := w.Write(binary.BigEndian.AppendUint32(nil, uint32(len(frame)))); err != nil {
+		return false
+	}
+	_, err := w.Write(frame)
+	return err == nil
+}

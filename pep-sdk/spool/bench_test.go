@@ -3,13 +3,11 @@ package spool
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/xiezhi-project/xiezhi/cmd/internal/sqlite"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
 
@@ -57,33 +55,5 @@ func BenchmarkAppend(b *testing.B) {
 				b.Fatal(err)
 			}
 		})
-	}
-}
-
-// BenchmarkToSQLite measures all a record costs until it is in the database.
-func BenchmarkToSQLite(b *testing.B) {
-	dir := b.TempDir()
-	store, err := sqlite.Open(b.Context(), filepath.Join(dir, "store"), sqlite.Options{})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer store.Close()
-	s, err := Open(filepath.Join(dir, "spool"), Options{BufferBytes: 1 << 30, MaxBytes: 1 << 40}, store.InsertDecisions)
-	if err != nil {
-		b.Fatal(err)
-	}
-	r := *decision("")
-	for i := 0; b.Loop(); i++ {
-		r.ID = fmt.Sprintf("01K%023d", i)
-		if err := s.Append(b.Context(), &r, false); err != nil {
-			b.Fatal(err)
-		}
-	}
-	if err := s.Flush(b.Context()); err != nil {
-		b.Fatal(err)
-	}
-	b.ReportMetric(b.Elapsed().Seconds()*1e9/float64(b.N), "ns/record")
-	if err := s.Close(b.Context()); err != nil {
-		b.Fatal(err)
 	}
 }

@@ -4,8 +4,9 @@
 //
 // Both are answered anew for every call from the node's copy of the directory.
 // A copy that has not been confirmed against the store for longer than
-// Config.Fresh is first brought up to date; a node that cannot do so refuses
-// every caller, so a revocation holds everywhere within that time.
+// Config.Fresh is first brought up to date, so a revocation holds everywhere
+// within that time. A node that cannot read the store goes on with the copy for
+// Config.GrantStale, and then refuses every caller.
 package access
 
 import (
@@ -68,11 +69,11 @@ func (e *DeniedError) Unwrap() error { return pap.ErrForbidden }
 type Feed interface {
 	// Age is how long ago the store was last read successfully.
 	Age() time.Duration
-	// Sync brings the node up to date now.
-	Sync(ctx context.Context) error
+	// Read brings the directory up to date now, or fails soon.
+	Read(ctx context.Context) error
 }
 
-// Config is what a Guard is handed; every field is required.
+// Config is what a Guard is handed; every field but GrantStale is required.
 type Config struct {
 	PDP       *pdp.PDP
 	Directory *pap.Directory
@@ -81,6 +82,9 @@ type Config struct {
 	// Fresh is how old the directory may be before it is read again; at most
 	// the second in which a revocation must hold.
 	Fresh time.Duration
+	// GrantStale is how old it may be while the store cannot be read; 0: no
+	// older than Fresh.
+	GrantStale time.Duration
 }
 
 // Guard authenticates and authorizes. It is safe for concurrent use.

@@ -100,11 +100,14 @@ func (g *Guard) Ground() Ground {
 }
 
 // refresh brings the directory up to date where it is too old to answer from.
+// While the store cannot be read, what was known last counts for GrantStale.
 func (g *Guard) refresh(ctx context.Context) error {
-	if g.config.Feed.Age() > g.config.Fresh {
-		if err := g.config.Feed.Sync(ctx); err != nil {
-			return fmt.Errorf("%w: %w", ErrUnavailable, err)
-		}
+	if g.config.Feed.Age() <= g.config.Fresh {
+		return nil
 	}
-	return nil
+	err := g.config.Feed.Read(ctx)
+	if err == nil || g.config.Feed.Age() < g.config.GrantStale {
+		return nil
+	}
+	return fmt.Errorf("%w: credentials count for %s after it was read last: %w", ErrUnavailable, g.config.GrantStale, err)
 }

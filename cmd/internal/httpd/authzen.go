@@ -1,7 +1,6 @@
 package httpd
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
@@ -280,10 +279,14 @@ func (c *call) xiezhiConfiguration() error {
 	if err != nil {
 		return err
 	}
+	var stream *string
+	if c.config.StreamURL != "" {
+		stream = &c.config.StreamURL
+	}
 	return c.answer(http.StatusOK, struct {
-		API     string          `json:"api"`
-		OpenAPI string          `json:"openapi"`
-		AuthZEN string          `json:"authzen"`
-		Stream  json.RawMessage `json:"stream"` // null: there is none yet
-	}{base, base + "/openapi.json", base + "/.well-known/authzen-configuration", json.RawMessage("null")})
+		API     string  `json:"api"`
+		OpenAPI string  `json:"openapi"`
+		AuthZEN string  `json:"authzen"`
+		Stream  *string `json:"stream_url"` // null: there is none
+	}{base, base + "/openapi.json", base + "/.well-known/authzen-configuration", stream})
 }

@@ -75,9 +75,16 @@ type Config struct {
 	// Refused is told of every call that a caller had no right to; nil: nobody.
 	Refused func(record *authz.AuditRecord)
 
+	// Source is the policy repository that this server follows; nil: none.
+	Source Source
+	// LoadAttributes reads the static attributes again; nil: there are none.
+	LoadAttributes func() error
+
 	// PublicURL is how callers reach this server, without a final slash.
 	// Empty: the scheme and host that the call itself names.
 	PublicURL string
+	// StreamURL is where PEPs find the stream; empty: there is none.
+	StreamURL string
 	// CertFile and KeyFile are PEM files; both or none. Without them only
 	// loopback addresses are served, unless Insecure allows others.
 	CertFile, KeyFile string
@@ -88,6 +95,7 @@ type Config struct {
 const (
 	MaxBody        = 1 << 20 // bytes of a body
 	MaxPolicyBody  = 4 << 20 // where a body carries policy documents, which JSON escapes
+	MaxShipBody    = 8 << 20 // of a batch of decision records
 	MaxHeader      = 16 << 10
 	MaxConnections = 16_384
 
@@ -142,7 +150,7 @@ func New(config Config) (*Server, error) {
 	}
 	s.app = fiber.New(fiber.Config{
 		CaseSensitive: true, StrictRouting: true,
-		BodyLimit: MaxPolicyBody, ReadBufferSize: MaxHeader, Concurrency: MaxConnections,
+		BodyLimit: MaxShipBody, ReadBufferSize: MaxHeader, Concurrency: MaxConnections,
 		ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 		DisablePreParseMultipartForm: true, DisableStartupMessage: true, DisableDefaultContentType: true,
 		ErrorHandler: s.answerUnrouted,

@@ -374,7 +374,7 @@ func TestStoppingLetsCallsUnderWayFinish(t *testing.T) {
 func TestTheWellKnownDocumentsNameThisServer(t *testing.T) {
 	r := newRig(t, nil)
 	g := r.do(ask{path: "/.well-known/xiezhi"})
-	if g.status != 200 || g.at("/api") != r.url || g.at("/stream") != nil {
+	if g.status != 200 || g.at("/api") != r.url || g.at("/stream_url") != nil {
 		t.Errorf("%d %s", g.status, g.text)
 	}
 	for _, host := range []string{"", `a"b`, "<x>", "user@host", "evil.example/healthz?", "a b", "é"} {
@@ -383,7 +383,10 @@ func TestTheWellKnownDocumentsNameThisServer(t *testing.T) {
 			t.Errorf("Host %q: %s", host, text)
 		}
 	}
-	public := build(t, nil, Config{PublicURL: "https://pdp.example.com/"})
+	public := build(t, nil, Config{PublicURL: "https://pdp.example.com/", StreamURL: "wss://pdp.example.com:8081/stream"})
+	if g := public.inProcess(ask{path: "/.well-known/xiezhi"}); g.at("/stream_url") != "wss://pdp.example.com:8081/stream" {
+		t.Errorf("%s", g.text)
+	}
 	if g := public.inProcess(ask{path: "/.well-known/authzen-configuration"}); g.at("/policy_decision_point") != "https://pdp.example.com" {
 		t.Errorf("%s", g.text)
 	}

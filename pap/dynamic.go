@@ -1,7 +1,6 @@
 package pap
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -62,8 +61,8 @@ func (s *Service) MintGrant(ctx context.Context, actor Actor, spec GrantSpec) (a
 	revision, err := s.change(ctx, actor, auditEntry{"grant.mint", g.Tenant, "grant:" + g.ID, g}, func(tx Tx) error {
 		// A release that this node has not met yet could have changed a named
 		// rule, and then has ended the grants there were: not this one.
-		if head, err := tx.Head(); err != nil || head.Release != active.Number() {
-			return cmp.Or(err, fmt.Errorf("release %d was published meanwhile: %w", head.Release, ErrVersion))
+		if err := decidesBy(tx, active.Number()); err != nil {
+			return err
 		}
 		if err := s.apart(ctx, tx, actor, spec); err != nil {
 			return err
@@ -71,6 +70,23 @@ func (s *Service) MintGrant(ctx context.Context, actor Actor, spec GrantSpec) (a
 		return put(tx, KindGrant, g.ID, g.Tenant, now, g)
 	})
 	return g, revision, err
+}
+
+// decidesBy refuses, with ErrVersion, another release than the one that server
+// nodes should decide by.
+func decidesBy(tx Tx, number uint64) error {
+	head, err := tx.Head()
+	if err != nil {
+		return err
+	}
+	r, err := rolloutOf(tx)
+	if err != nil {
+		return err
+	}
+	if r.NodeTarget(head.Release) != number {
+		return fmt.Errorf("release %d was published meanwhile: %w", head.Release, ErrVersion)
+	}
+	return nil
 }
 
 func checkGrantSpec(spec GrantSpec) error {
@@ -219,44 +235,74 @@ func (s *Service) CreateRestriction(ctx context.Context, actor Actor, spec Restr
 	return r, revision, err
 }
 
+// Ended says who has not heard of the end of a grant or restriction.
+type Ended struct {
+	ID string `json:"id"`
+	// Unacknowledged are PEPs that serve the tenant and may still count it: the
+	// first of them, More is how many there are beside. Nil where the PEPs
+	// could not be read; then nobody is known to have heard of it.
+	Unacknowledged []Missing `json:"unacknowledged"`
+	More           int       `json:"unacknowledged_more,omitempty"`
+}
+
 // EndDynamic revokes a grant or lifts a restriction. Needs dynamic.revoke, and
 // for a grant that names a platform rule platform.grant.mint is not asked:
 // closing needs less than opening; lifting a restriction opens, so it needs
 // restriction.create too, and where the platform made it, on the platform.
-func (s *Service) EndDynamic(ctx context.Context, actor Actor, id, reason string) (authz.Revision, error) {
+//
+// It waits, at most so long, until the connected PEPs that serve the tenant
+// have acknowledged it, and says which may count it yet and until when.
+func (s *Service) EndDynamic(ctx context.Context, actor Actor, id, reason string, wait time.Duration) (Ended, authz.Revision, error) {
 	kind, err := dynamicKind(id)
 	if err != nil {
-		return authz.Revision{}, err
+		return Ended{}, authz.Revision{}, err
 	}
 	tenant, err := s.tenantOf(ctx, kind, id)
 	if err != nil {
-		return authz.Revision{}, err
+		return Ended{}, authz.Revision{}, err
 	}
 	if err := actor.May(ctx, "dynamic.revoke", rightsTenant(tenant)); err != nil {
-		return authz.Revision{}, hide(actor, tenant, err)
+		return Ended{}, authz.Revision{}, hide(actor, tenant, err)
 	}
 	if kind == KindRestriction {
 		if err := s.mayLift(ctx, actor, id); err != nil {
-			return authz.Revision{}, err
+			return Ended{}, authz.Revision{}, err
 		}
 	}
 	now := s.Now().UTC()
-	return s.change(ctx, actor, auditEntry{string(kind) + ".end", tenant, string(kind) + ":" + id, map[string]any{"reason": reason}}, func(tx Tx) error {
-		if kind == KindGrant {
-			g, err := get[authz.Grant](tx, kind, id)
-			if err != nil || g.Ended != nil {
-				return err
-			}
-			g.Ended, g.EndedReason = &now, "revoked by "+actor.Name+": "+reason
-			return put(tx, kind, id, tenant, now, g)
-		}
-		r, err := get[authz.Restriction](tx, kind, id)
-		if err != nil || r.Ended != nil {
-			return err
-		}
-		r.Ended, r.EndedReason = &now, "lifted by "+actor.Name+": "+reason
-		return put(tx, kind, id, tenant, now, r)
+	var end time.Time // when it would have ended anyway
+	revision, err := s.change(ctx, actor, auditEntry{string(kind) + ".end", tenant, string(kind) + ":" + id, map[string]any{"reason": reason}}, func(tx Tx) error {
+		end, err = endIn(tx, kind, id, tenant, actor.Name+": "+reason, now)
+		return err
 	})
+	if revision.IsZero() {
+		return Ended{}, revision, err
+	}
+	ended := Ended{ID: id}
+	unheard, unheardErr := s.unheard(ctx, actor, ending{kind, tenant, now, end, revision}, wait)
+	if unheardErr == nil {
+		ended.Unacknowledged, ended.More = unheard.Unacknowledged, unheard.More
+	}
+	return ended, revision, errors.Join(err, unheardErr)
+}
+
+// endIn ends a grant or restriction that has not ended, and returns when it
+// would have.
+func endIn(tx Tx, kind Kind, id, tenant, why string, now time.Time) (time.Time, error) {
+	if kind == KindGrant {
+		g, err := get[authz.Grant](tx, kind, id)
+		if err != nil || g.Ended != nil {
+			return g.Validity.End, err
+		}
+		g.Ended, g.EndedReason = &now, "revoked by "+why
+		return g.Validity.End, put(tx, kind, id, tenant, now, g)
+	}
+	r, err := get[authz.Restriction](tx, kind, id)
+	if err != nil || r.Ended != nil {
+		return r.Validity.End, err
+	}
+	r.Ended, r.EndedReason = &now, "lifted by "+why
+	return r.Validity.End, put(tx, kind, id, tenant, now, r)
 }
 
 func (s *Service) mayLift(ctx context.Context, actor Actor, id string) error {

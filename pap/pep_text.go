@@ -43,7 +43,7 @@ func (p *PEP) checkNames() error {
 
 // Check refuses, with ErrText, what no stored PEP could be selected by.
 func (f *PEPFilter) Check(after string) error {
-	if err := CheckText(f.Tenant, f.Serves, after); err != nil {
+	if err := CheckText(f.Key, f.Tenant, f.Serves, after); err != nil {
 		return err
 	}
 	if err := CheckText(slices.Concat(f.IDs, f.Select.IDs, []string{f.Without})...); err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/xiezhi-project/xiezhi/bundles"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
@@ -18,11 +19,24 @@ type Publication struct {
 	// actor may publish.
 	Drafts []string
 	Note   string
+	// Stages make the release reach PEPs in stages, each of which lasts at
+	// least MinStage; after the last one come all others. Needs release.rollout
+	// on the platform. None: all PEPs get it at once.
+	Stages   []Selector
+	MinStage time.Duration
 }
 
 // Publish checks the chosen drafts against the newest release and publishes
 // them as the next. A candidate that fails any step changes nothing.
 func (s *Service) Publish(ctx context.Context, actor Actor, p Publication) (Release, authz.Revision, error) {
+	if err := checkStages(p.Stages, p.MinStage); err != nil {
+		return Release{}, authz.Revision{}, err
+	}
+	if len(p.Stages) > 0 {
+		if err := actor.May(ctx, "release.rollout", Platform); err != nil {
+			return Release{}, authz.Revision{}, err
+		}
+	}
 	base, content, drafts, err := s.readDrafts(ctx, actor, p)
 	if err != nil {
 		return Release{}, authz.Revision{}, err
@@ -51,7 +65,7 @@ func (s *Service) Publish(ctx context.Context, actor Actor, p Publication) (Rele
 				return err
 			}
 		}
-		return nil
+		return s.startRollout(tx, actor, number, p)
 	})
 }
 
@@ -98,6 +112,9 @@ func (s *Service) publish(ctx context.Context, actor Actor, base uint64, content
 	for i, c := range changes {
 		paths[i] = c.Path
 	}
+	if err := s.waitsForRollout(ctx, r); err != nil {
+		return Release{}, authz.Revision{}, err
+	}
 	candidate, err := s.Gate.Check(ctx, next, paths)
 	if err != nil {
 		return Release{}, authz.Revision{}, err
@@ -120,6 +137,9 @@ func (s *Service) publish(ctx context.Context, actor Actor, base uint64, content
 		}
 		if head.Release != base {
 			return fmt.Errorf("release %d was published meanwhile: %w", head.Release, ErrVersion)
+		}
+		if err := s.endRollout(tx, actor, r); err != nil {
+			return err
 		}
 		for i, f := range next.Files() {
 			if err := tx.PutBlob(r.Files[i].Digest, f.Data); err != nil {

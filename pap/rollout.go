@@ -17,7 +17,15 @@ type SignedKeys struct {
 // everything again (X11).
 type Push struct {
 	Selector
-	By string `json:"by"`
+	// Tenant bounds it to PEPs whose credential is the tenant's; "" reaches all.
+	Tenant string `json:"tenant,omitempty"`
+	By     string `json:"by"`
+}
+
+// Reaches reports whether a PEP of this credential's tenant, this id and these
+// labels is sent everything again.
+func (p *Push) Reaches(tenant, id string, labels map[string]string) bool {
+	return (p.Tenant == "" || p.Tenant == tenant) && p.Selects(id, labels)
 }
 
 // Selector chooses PEPs: those of the named ids, and those that bear all the
@@ -63,6 +71,8 @@ type Rollout struct {
 	Stages  []Selector   `json:"stages"` // after the last one come all others
 	Stage   int          `json:"stage"`  // index into Stages
 	State   RolloutState `json:"state"`
+	// MinStageSeconds is how long a stage lasts at least.
+	MinStageSeconds int `json:"min_stage_seconds,omitempty"`
 	// Reason says why it was halted.
 	Reason    string    `json:"reason,omitempty"`
 	StartedBy string    `json:"started_by"`
@@ -70,10 +80,23 @@ type Rollout struct {
 	ChangedAt time.Time `json:"changed_at"`
 }
 
+// Active reports whether some should still hold Base, of newest release head.
+func (r *Rollout) Active(head uint64) bool {
+	return r != nil && r.State != RolloutDone && r.Release == head
+}
+
+// NodeTarget is the release that server nodes decide by, of newest release head.
+func (r *Rollout) NodeTarget(head uint64) uint64 {
+	if r.Active(head) {
+		return r.Base
+	}
+	return head
+}
+
 // Target is the release that a PEP of this id and these labels should hold, of
 // newest releases head.
 func (r *Rollout) Target(head uint64, id string, labels map[string]string) uint64 {
-	if r == nil || r.State == RolloutDone || r.Release != head {
+	if !r.Active(head) {
 		return head
 	}
 	for i := 0; i <= r.Stage && i < len(r.Stages); i++ {

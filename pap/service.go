@@ -75,8 +75,10 @@ type RuleInfo struct {
 
 // Config is what a Service is handed; every field but Ceiling is required.
 type Config struct {
-	Store Store
-	Gate  Gate
+	Store     Store
+	PEPStore  PEPStore
+	Decisions AuditStore
+	Gate      Gate
 	// Active returns the release in force here, or nil.
 	Active func() Candidate
 	// CheckRestriction compiles a restriction's conditions; its error is an

@@ -311,6 +311,7 @@ type Rejection struct {
 
 // PEPFilter selects PEPs. Zero fields select everything.
 type PEPFilter struct {
+	Key string // the one that has it
 	// Tenant selects those whose credential is the tenant's; AnyTenant is the
 	// same as "", Platform the platform's own.
 	Tenant string
@@ -321,13 +322,14 @@ type PEPFilter struct {
 	Connected bool              // only these
 	Select    Selector          // those it selects
 	SeenSince time.Time         // those seen then or later
-	// Below selects those that hold an older release, or less of the log.
-	Below authz.Revision
+	// Below selects those that hold an older release, or less of the log;
+	// Holds all others.
+	Below, Holds authz.Revision
 	// Rejected selects those whose newest rejection is of this release.
 	Rejected uint64
-	// Counting selects those that count grants after this time, for all that
-	// is known: the connected ones seen then or later, and the others until
-	// their HonoursUntil.
+	// Counting selects those that count grants at this time, for all that is
+	// known: the connected ones seen in the [PEPSilence] before, and the others
+	// until their HonoursUntil.
 	Counting time.Time
 	Without  string // a Kind that is left out
 }

@@ -124,6 +124,7 @@ func testPEPFilter(t *testing.T, d Driver) {
 		want   string
 	}{
 		{"all", pap.PEPFilter{}, "", 10, "/g acme/a1 acme/a2 acme/both acme/off globex/a1"},
+		{"of a key", pap.PEPFilter{Key: "acme/service:shop/a2"}, "", 10, "acme/a2"},
 		{"any tenant", pap.PEPFilter{Tenant: pap.AnyTenant}, "", 10, "/g acme/a1 acme/a2 acme/both acme/off globex/a1"},
 		{"of a tenant", pap.PEPFilter{Tenant: "acme"}, "", 10, "acme/a1 acme/a2 acme/both acme/off"},
 		{"of the platform", pap.PEPFilter{Tenant: pap.Platform}, "", 10, "/g"},
@@ -144,9 +145,10 @@ func testPEPFilter(t *testing.T, d Driver) {
 		{"below a position", pap.PEPFilter{Below: authz.Revision{Position: 9}}, "", 10, "acme/both"},
 		{"below either", pap.PEPFilter{Below: authz.Revision{Release: 3, Position: 9}}, "", 10, "acme/both acme/off"},
 		{"below the largest", pap.PEPFilter{Tenant: "globex", Below: authz.Revision{Release: ^uint64(0)}}, "", 10, "globex/a1"},
+		{"that hold both", pap.PEPFilter{Holds: authz.Revision{Release: 3, Position: 9}}, "", 10, "/g acme/a1 acme/a2 globex/a1"},
 		{"that rejected", pap.PEPFilter{Rejected: 5}, "", 10, "acme/both"},
 		{"that count grants", pap.PEPFilter{Tenant: "acme", Counting: now}, "", 10, "acme/a1 acme/a2 acme/both acme/off"},
-		{"that count grants later", pap.PEPFilter{Tenant: "acme", Counting: now.Add(30 * time.Second)}, "", 10, "acme/off"},
+		{"that count grants later", pap.PEPFilter{Tenant: "acme", Counting: now.Add(30 * time.Second)}, "", 10, "acme/a1 acme/a2 acme/off"},
 		{"that count grants no more", pap.PEPFilter{Counting: now.Add(time.Minute)}, "", 10, ""},
 		{"without a kind", pap.PEPFilter{Tenant: "acme", Without: "opa"}, "", 10, "acme/a1 acme/a2 acme/off"},
 		{"first page", pap.PEPFilter{}, "", 2, "/g acme/a1"},

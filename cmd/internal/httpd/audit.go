@@ -13,6 +13,7 @@ import (
 const (
 	rightAuditRead   = "audit.read"
 	rightAuditReport = "audit.report"
+	rightAuditShip   = "audit.ship"
 )
 
 func auditRoutes() []Route {
@@ -28,6 +29,11 @@ func auditRoutes() []Route {
 			Summary: "Report an event; actor, tenant and time are the credential's and the server's",
 			Headers: []string{"Idempotency-Key"}, Body: "AuditReport",
 			Status: http.StatusCreated, Answer: "AuditRecord", Replay: true, handle: (*call).reportAudit,
+		},
+		{
+			Method: http.MethodPost, Path: "/api/v1/audit/decisions", Operation: "shipDecisions", Rights: []string{rightAuditShip},
+			Summary: "Ship records of decisions that a PEP made by itself; sending one again changes nothing", Body: "DecisionRecords", MaxBody: MaxShipBody,
+			Status: http.StatusOK, Answer: "ShippedDecisions", handle: (*call).shipDecisions,
 		},
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/xiezhi-project/xiezhi/pap"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
@@ -30,8 +31,8 @@ func dynamicRoutes() []Route {
 		},
 		{
 			Method: http.MethodDelete, Path: "/api/v1/policy/dynamic/{id}", Operation: "endDynamic", Rights: []string{"dynamic.revoke", "restriction.create"},
-			Summary: "Revoke a grant or lift a restriction", Query: []string{"reason"}, Headers: []string{"Idempotency-Key"},
-			Status: http.StatusOK, Answer: "Changed", Replay: true, handle: (*call).endDynamic,
+			Summary: "Revoke a grant or lift a restriction, and say which PEPs may count it yet", Query: []string{"reason", "wait"},
+			Headers: []string{"Idempotency-Key"}, Status: http.StatusOK, Answer: "EndedDynamic", Replay: true, handle: (*call).endDynamic,
 		},
 	}
 }
@@ -202,8 +203,17 @@ func (c *call) endDynamic() error {
 	if err != nil {
 		return err
 	}
-	revision, err := c.config.PAP.EndDynamic(c.ctx, c.actor(), id, c.query("reason"))
-	return c.changed(http.StatusOK, struct {
-		ID string `json:"id"`
-	}{id}, revision, err)
+	wait, err := c.queryDuration("wait", endWait, maxEndWait)
+	if err != nil {
+		return err
+	}
+	ended, revision, err := c.config.PAP.EndDynamic(c.ctx, c.actor(), id, c.query("reason"), wait)
+	return c.changed(http.StatusOK, ended, revision, err)
 }
+
+// How long the answer to a revocation waits for PEPs, unless told otherwise
+// and at most.
+const (
+	endWait    = time.Second
+	maxEndWait = 30 * time.Second
+)

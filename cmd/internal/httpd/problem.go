@@ -31,6 +31,8 @@ type Problem struct {
 	Right    string         `json:"right,omitempty"`   // that was missing
 	Tenant   string         `json:"tenant,omitempty"`  // where it was missing
 	Reasons  []authz.Reason `json:"reasons,omitempty"` // of the self policies
+	Missing  []pap.Missing  `json:"missing,omitempty"` // PEPs that a quorum lacks, the first of them
+	More     int            `json:"missing_more,omitempty"`
 }
 
 // FieldProblem says which part of the call is wrong: a place in the body, or a
@@ -85,9 +87,15 @@ var problems = []struct {
 	{is: pap.ErrText, status: http.StatusBadRequest, code: "invalid_text", title: "A text cannot be stored"},
 	{is: errRaced, status: http.StatusConflict, code: "release_raced", title: "Another release came first"},
 	{is: pap.ErrVersion, status: http.StatusPreconditionFailed, code: "version_mismatch", title: "It changed since it was read"},
+	{is: pap.ErrRolloutInProgress, status: http.StatusConflict, code: "rollout_in_progress", title: "A rollout is in progress"},
+	{is: pap.ErrRolloutHalted, status: http.StatusConflict, code: "rollout_halted", title: "The rollout was halted"},
+	{is: pap.ErrNoRollout, status: http.StatusConflict, code: "no_rollout", title: "No such rollout is running"},
+	{is: pap.ErrAmbiguous, status: http.StatusConflict, code: "ambiguous", title: "The name is not unique"},
 	{is: pap.ErrNothingToPublish, status: http.StatusConflict, code: "nothing_to_publish", title: "Nothing to publish"},
 	{is: pap.ErrConflict, status: http.StatusConflict, code: "already_exists", title: "It already exists"},
 	{is: pap.ErrNotFound, status: http.StatusNotFound, code: "not_found"},
+	{is: pap.ErrSignature, status: http.StatusUnauthorized, code: "webhook_signature", title: "The call is not signed"},
+	{is: pap.ErrBusy, status: http.StatusTooManyRequests, code: "too_many_calls", title: "Too many calls"},
 	{is: access.ErrLockout, status: http.StatusConflict, code: "lockout", title: "No administrator would remain"},
 	{is: pap.ErrStoreUnavailable, status: http.StatusServiceUnavailable, code: "store_unavailable", title: "The database cannot be reached", hide: true},
 	{is: context.DeadlineExceeded, status: http.StatusServiceUnavailable, code: "timeout", title: "The server did not finish in time", hide: true},
@@ -159,6 +167,7 @@ func problemOf(err error) (p Problem, hidden bool) {
 	var parameter *parameterError
 	var plain httpError
 	var faults pdp.Faults
+	var quorum *pap.QuorumError
 	switch {
 	case errors.As(err, &faults):
 		p = problem(http.StatusUnprocessableEntity, "policy_faults", "The policies are wrong")
@@ -171,6 +180,10 @@ func problemOf(err error) (p Problem, hidden bool) {
 	case errors.As(err, &parameter):
 		p = problem(http.StatusBadRequest, "invalid_parameter", "A parameter is malformed")
 		p.Detail, p.Errors = parameter.Error(), []FieldProblem{{Parameter: parameter.Name, Detail: parameter.Detail}}
+		return p, false
+	case errors.As(err, &quorum):
+		p = problem(http.StatusGatewayTimeout, "quorum_missed", "Too few PEPs acknowledged in time")
+		p.Detail, p.Missing, p.More = quorum.Error(), quorum.Missing, quorum.More
 		return p, false
 	case errors.As(err, &plain):
 		p = problem(int(plain), statusCodes[int(plain)], "")

@@ -3,18 +3,23 @@ package httpd
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/xiezhi-project/xiezhi/pap"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
 
+// publishRights are what a publication may ask for, by what changes.
+var publishRights = []string{"release.publish", "release.publish.platform", "release.publish.self"}
+
 func releaseRoutes() []Route {
 	return []Route{
 		{
 			Method: http.MethodPost, Path: "/api/v1/releases", Operation: "publishRelease",
-			Rights:  []string{"release.publish", "release.publish.platform", "release.publish.self"},
+			Rights:  slices.Concat(publishRights, []string{rightRollout}),
 			Summary: "Publish drafts: parse, compile, run test cases, store, activate; a fault changes nothing",
 			Headers: []string{"Idempotency-Key"}, Body: "Publication",
 			Status: http.StatusCreated, Answer: "PublishedRelease", Replay: true, handle: (*call).publishRelease,
@@ -34,7 +39,7 @@ func releaseRoutes() []Route {
 		},
 		{
 			Method: http.MethodPost, Path: "/api/v1/releases/{number}/restore", Operation: "restoreRelease",
-			Rights:  []string{"release.publish", "release.publish.platform", "release.publish.self"},
+			Rights:  publishRights,
 			Summary: "Publish the content of an older release as the next one", Headers: []string{"Idempotency-Key"},
 			Status: http.StatusCreated, Answer: "PublishedRelease", Replay: true, handle: (*call).restoreRelease,
 		},
@@ -43,8 +48,10 @@ func releaseRoutes() []Route {
 
 func (c *call) publishRelease() error {
 	body, err := decode[struct {
-		Drafts []string `json:"drafts"`
-		Note   string   `json:"note"`
+		Drafts   []string       `json:"drafts"`
+		Note     string         `json:"note"`
+		Stages   []pap.Selector `json:"stages"`
+		MinStage int            `json:"min_stage_seconds"`
 	}](c)
 	if err != nil {
 		return err
@@ -52,7 +59,9 @@ func (c *call) publishRelease() error {
 	if err := c.mayPublish(); err != nil {
 		return err
 	}
-	release, revision, err := c.config.PAP.Publish(c.ctx, c.actor(), pap.Publication{Drafts: body.Drafts, Note: body.Note})
+	release, revision, err := c.config.PAP.Publish(c.ctx, c.actor(), pap.Publication{
+		Drafts: body.Drafts, Note: body.Note, Stages: body.Stages, MinStage: time.Duration(body.MinStage) * time.Second,
+	})
 	return c.published(release, revision, err)
 }
 
@@ -73,7 +82,7 @@ func (c *call) restoreRelease() error {
 // change them, pap asks when it knows.
 func (c *call) mayPublish() error {
 	var refused error
-	for _, right := range c.route.Rights {
+	for _, right := range publishRights {
 		err := c.allow(right, c.caller.Tenant)
 		if !errors.Is(err, pap.ErrForbidden) {
 			return err

@@ -188,7 +188,7 @@ func build(t testing.TB, files map[string]string, config Config) *rig {
 	})
 	r.node.guard = access.New(access.Config{PDP: r.node.pdp, Directory: directory, Feed: r.node.feed, Now: time.Now, Fresh: time.Second})
 	r.node.pap = pap.New(pap.Config{
-		Store: r.node.store, Gate: gate{compiler}, CheckRestriction: compiler.CheckRestriction,
+		Store: r.node.store, PEPStore: r.node.store, Decisions: r.node.store, Gate: gate{compiler}, CheckRestriction: compiler.CheckRestriction,
 		Active: func() pap.Candidate {
 			if s := r.node.pdp.Active(); s != nil {
 				return candidate{s}

@@ -139,6 +139,9 @@ func pepQuery(what string, f pap.PEPFilter, after string) (query, error) {
 	}
 	q := query{"SELECT " + what + " FROM peps WHERE true", nil}
 	q.and("key >", after)
+	if f.Key != "" {
+		q.and("key =", f.Key)
+	}
 	switch f.Tenant {
 	case "", pap.AnyTenant:
 	case pap.Platform:
@@ -161,12 +164,15 @@ func pepQuery(what string, f pap.PEPFilter, after string) (query, error) {
 	if !f.Below.IsZero() {
 		q.text += fmt.Sprintf(" AND (release < %s OR position < %s)", q.arg(clamp(f.Below.Release)), q.arg(clamp(f.Below.Position)))
 	}
+	if !f.Holds.IsZero() {
+		q.and("release >=", clamp(f.Holds.Release))
+		q.and("position >=", clamp(f.Holds.Position))
+	}
 	if f.Rejected != 0 {
 		q.and("rejected =", clamp(f.Rejected))
 	}
 	if !f.Counting.IsZero() {
-		at := q.arg(f.Counting)
-		q.text += fmt.Sprintf(" AND (connected AND seen_at >= %s OR honours_until > %s)", at, at)
+		q.text += fmt.Sprintf(" AND (connected AND seen_at >= %s OR honours_until > %s)", q.arg(f.Counting.Add(-pap.PEPSilence)), q.arg(f.Counting))
 	}
 	if f.Without != "" {
 		q.and("kind <>", f.Without)

@@ -61,7 +61,7 @@ func newNode(t *testing.T) *node {
 		Poll: time.Minute, Now: time.Now, Log: slog.New(slog.DiscardHandler),
 	})
 	n.pap = pap.New(pap.Config{
-		Store: store, Gate: gate{compiler}, Active: func() pap.Candidate { return candidate{} },
+		Store: store, PEPStore: store, Decisions: store, Gate: gate{compiler}, Active: func() pap.Candidate { return candidate{} },
 		CheckRestriction: compiler.CheckRestriction, CatchUp: reader.Sync, Now: time.Now, NewID: newID,
 	})
 	n.preview = New(Config{Store: store, Compile: compiler.Compile, CompileRestriction: compiler.Restriction, Now: time.Now})
@@ -112,7 +112,7 @@ func TestAnOldRevisionAnswersAsItDid(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lifted, err := n.pap.EndDynamic(ctx, actor, r.ID, "over")
+	_, lifted, err := n.pap.EndDynamic(ctx, actor, r.ID, "over", 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -140,6 +140,9 @@ func pepConditions(f pap.PEPFilter, after string) (where string, args []any, err
 		return "", nil, err
 	}
 	c := conditions{" WHERE key > ?", []any{after}}
+	if f.Key != "" {
+		c.and("key = ?", f.Key)
+	}
 	switch f.Tenant {
 	case "", pap.AnyTenant:
 	case pap.Platform:
@@ -162,11 +165,14 @@ func pepConditions(f pap.PEPFilter, after string) (where string, args []any, err
 	if !f.Below.IsZero() {
 		c.and("(release < ? OR position < ?)", clamp(f.Below.Release), clamp(f.Below.Position))
 	}
+	if !f.Holds.IsZero() {
+		c.and("release >= ? AND position >= ?", clamp(f.Holds.Release), clamp(f.Holds.Position))
+	}
 	if f.Rejected != 0 {
 		c.and("rejected = ?", clamp(f.Rejected))
 	}
 	if !f.Counting.IsZero() {
-		c.and("(connected AND seen_at >= ? OR honours_until > ?)", f.Counting.UnixMicro(), f.Counting.UnixMicro())
+		c.and("(connected AND seen_at >= ? OR honours_until > ?)", f.Counting.Add(-pap.PEPSilence).UnixMicro(), f.Counting.UnixMicro())
 	}
 	if f.Without != "" {
 		c.and("kind <> ?", f.Without)

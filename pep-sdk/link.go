@@ -31,7 +31,7 @@ const (
 	// progressBytes is how much of a large frame must come for the connection
 	// to count as alive.
 	progressBytes = 16 << 10
-	maxOutbox     = 100
+	maxOutbox     = 30 // of what is said with one poll
 	maxWellKnown  = 64 << 10
 )
 

@@ -185,7 +185,7 @@ func (m *machine) tookLog(p *partial, at instant) []action {
 		l.kids[kid] = true
 	}
 	l.position, l.ranges, l.bytes = p.to, l.ranges+len(p.signed), l.bytes+p.bytes
-	l.forgetEnded(m.clock.now(at))
+	l.forgetEnded(m.clock.signedNow(at))
 	actions := []action{{save: &saving{log: p.signed, reset: p.reset}}}
 	m.judgeActive(at)
 	if m.beat != nil {

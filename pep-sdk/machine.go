@@ -56,7 +56,8 @@ type machine struct {
 		asked bool
 	}
 	working   uint64 // newest release handed to the compiler that has not come back
-	rejected  string
+	refused   uint64 // newest release that was not taken
+	rejected  string // and why
 	lastError string
 }
 
@@ -70,7 +71,8 @@ type linkState struct {
 	answered bool    // a heartbeat signed the nonce
 	newest   time.Time
 	rejects  int
-	stale    bool // as last said to the node
+	releases []uint64 // that came on it
+	stale    bool     // as last said to the node
 }
 
 // action is one thing that the machine wants done. Exactly one field is set.
@@ -146,13 +148,13 @@ func (m *machine) ack(at instant) action {
 func (m *machine) refuse(release, position uint64, err error) []action {
 	m.lastError = err.Error()
 	if release != 0 {
-		m.rejected = fmt.Sprintf("r%d: %v", release, err)
+		m.refused, m.rejected = release, fmt.Sprintf("r%d: %v", release, err)
 	}
 	if m.link.rejects++; m.link.rejects > maxRejects {
 		return []action{{drop: &dropping{reason: "too much of what came was not right: " + err.Error()}}}
 	}
-	if !m.link.up {
-		return nil
+	if !m.link.up || release != 0 && !slices.Contains(m.link.releases, release) {
+		return nil // the node of this connection did not send it
 	}
 	return []action{send(stream.Header{Type: stream.TypeReject, Release: release, Position: position, Reason: stream.ClipReason(err.Error())})}
 }
@@ -224,7 +226,7 @@ func (m *machine) takeKeys(signed, manifest string, at instant) []action {
 	}
 	if manifest != "" {
 		if err := m.reseal(manifest, at, &actions); err != nil {
-			actions = append(actions, m.refuse(m.activeRelease(), 0, err)...)
+			actions = append(actions, m.refuse(0, 0, err)...)
 		}
 	}
 	m.judgeActive(at)
@@ -391,6 +393,8 @@ func (m *machine) repair(at instant) []action {
 		return nil
 	case at.mono-m.repairs.since.mono < max(repairAfter, m.repairs.wait):
 		return nil
+	case !log && !keys && m.refused == b.Release && at.mono-m.repairs.since.mono < repairMost:
+		return nil // it would be refused again, most likely
 	}
 	m.repairs.wait = min(2*max(repairAfter, m.repairs.wait), repairMost)
 	m.repairs.since = at

@@ -45,6 +45,10 @@ func (m *machine) takeRelease(f *stream.Frame, at instant) []action {
 		return m.refuse(f.Release, 0, fmt.Errorf("%w: release %d is lower than %d", bundles.ErrLower, f.Release, m.active.Release))
 	}
 	m.working = max(m.working, f.Release)
+	m.link.releases = append(m.link.releases, f.Release)
+	if len(m.link.releases) > 4*maxJobs {
+		m.link.releases = m.link.releases[1:]
+	}
 	return []action{{work: &job{
 		release: f.Release, base: f.Base, body: f.Body, keys: m.keys, now: m.clock.signedNow(at), active: m.active,
 	}}}
@@ -95,12 +99,12 @@ func (m *machine) mayActivate(sealed *bundles.Sealed, at instant) error {
 // activated notes what is active now.
 func (m *machine) activated(b *bundles.Bundle, at instant) []action {
 	m.active = b
-	m.rejected = ""
+	m.refused, m.rejected = 0, ""
 	actions := []action{{save: &saving{release: b}}}
 	m.judgeActive(at)
 	m.vouch(&actions)
-	if !m.link.up {
-		return actions
+	if !slices.Contains(m.link.releases, b.Release) {
+		return actions // the node of this connection did not send it, and is still to
 	}
 	return append(actions, m.ack(at))
 }

@@ -42,7 +42,7 @@ type Route struct {
 // Routes returns the table.
 func Routes() []Route {
 	return slices.Concat(
-		decisionRoutes(), dataRoutes(), policyRoutes(), releaseRoutes(), rolloutRoutes(), pepRoutes(), dynamicRoutes(),
+		decisionRoutes(), dataRoutes(), policyRoutes(), sourceRoutes(), releaseRoutes(), rolloutRoutes(), pepRoutes(), dynamicRoutes(),
 		directoryRoutes(), tokenRoutes(), auditRoutes(), serviceRoutes(),
 	)
 }

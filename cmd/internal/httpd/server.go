@@ -75,6 +75,14 @@ type Config struct {
 	// Refused is told of every call that a caller had no right to; nil: nobody.
 	Refused func(record *authz.AuditRecord)
 
+	// Source is the policy repository that this server follows; nil: none.
+	Source Source
+	// LoadAttributes reads the static attributes again; nil: there are none.
+	LoadAttributes func() error
+
+	// PublicURL is how callers reach this server, without a final slash.
+	// Empty: the scheme and host that the call itself names.
+	PublicURL string
 	// StreamURL is where PEPs find the stream; empty: there is none.
 	StreamURL string
 	// CertFile and KeyFile are PEM files; both or none. Without them only

@@ -247,7 +247,7 @@ func (h *Hub) note(r *pap.Record, first bool) bool {
 			return false // one from before this node is done, or some other's business
 		}
 		for c := range h.conns {
-			if push.Selects(c.hello.ID, c.hello.Labels) {
+			if push.Reaches(c.caller.Tenant, c.hello.ID, c.hello.Labels) {
 				c.again(true, true)
 			}
 		}

@@ -47,7 +47,7 @@ so dev binds to loopback only.`,
 		},
 	}
 	cmd.Flags().StringVar(&o.Listen, "listen", "127.0.0.1:8080", "loopback `address` of the API; port 0 takes a free one")
-	cmd.Flags().StringVar(&o.StreamListen, "stream-listen", "127.0.0.1:8081", "loopback `address` reserved for the stream")
+	cmd.Flags().StringVar(&o.StreamListen, "stream-listen", "127.0.0.1:8081", "loopback `address` of the stream to PEPs")
 	cmd.Flags().StringVar(&o.Data, "data", ".xiezhi", "`folder` for SQLite, the spool and the examples")
 	cmd.Flags().StringVar(&o.Policies, "policies", "", "policy `folder` to publish and watch (default ./policies where it exists, else the shipped ones)")
 	cmd.Flags().StringVar(&o.Attributes, "static-attributes", "", "YAML `file` behind the attribute source static; see docs/operate.md")

@@ -43,6 +43,11 @@ publishes the shipped policies. Keys of the configuration are in docs/operate.md
 	}
 	flags.registerStore(cmd)
 	flags.keys.String("listen", "", "`address` of the API, host:port (default 127.0.0.1:8080)")
+	flags.keys.String("stream-listen", "", "`address` of the stream to PEPs, host:port (default 127.0.0.1:8081)")
+	flags.keys.String("stream-url", "", "`URL` by which PEPs reach the stream, wss://host:port (default: as it listens)")
+	flags.keys.String("stream-client-ca", "", "PEM `file` of authorities whose certificates name PEPs")
+	flags.keys.String("keys", "", "`folder` of the keys to sign with, the same on all nodes (default keys in --data)")
+	flags.keys.String("node", "", "`name` of this node (default host name and pid)")
 	flags.keys.String("tls-cert", "", "PEM `file` of the certificate chain")
 	flags.keys.String("tls-key", "", "PEM `file` of its key")
 	flags.keys.Bool("insecure-listen", false, "allow plain HTTP beyond loopback, behind a proxy that ends TLS")

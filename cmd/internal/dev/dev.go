@@ -44,9 +44,9 @@ type Options struct {
 // Ready is what the ready file says once the server answers.
 type Ready struct {
 	URL       string            `json:"url"`
-	StreamURL *string           `json:"stream_url"` // null until there is a stream
+	StreamURL string            `json:"stream_url"`
 	Revision  string            `json:"revision"`
-	Trust     *string           `json:"trust"` // null until releases are signed
+	Trust     string            `json:"trust"` // the file of the root that PEPs trust
 	Tokens    map[string]string `json:"tokens"`
 }
 
@@ -68,7 +68,7 @@ func Run(ctx context.Context, o Options) error {
 	defer listener.Close() //nolint:errcheck // closed twice when all went well
 
 	server := config.Defaults()
-	server.Listen, server.Data, server.StaticAttributes = o.Listen, o.Data, o.Attributes
+	server.Listen, server.StreamListen, server.Data, server.StaticAttributes = o.Listen, o.StreamListen, o.Data, o.Attributes
 	node, err := serve.Open(ctx, server, o.Log)
 	if err != nil {
 		return err
@@ -159,7 +159,7 @@ func (s *session) prepare(ctx context.Context, url string) (Ready, error) {
 	if err := s.publishFirst(ctx); err != nil {
 		return Ready{}, err
 	}
-	ready := Ready{URL: url, Tokens: map[string]string{}}
+	ready := Ready{URL: url, StreamURL: s.node.StreamURL(), Trust: s.node.TrustFile(), Tokens: map[string]string{}}
 	for _, c := range callers() {
 		token, err := s.token(ctx, c)
 		if err != nil {
@@ -243,6 +243,21 @@ func shellWord(text string) string {
 	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }
 
+// writeTokens keeps each token in a file of its own, for programs that want
+// one, and returns their folder.
+func (s *session) writeTokens(ready Ready) (string, error) {
+	folder := filepath.Join(s.Data, "tokens")
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return "", err
+	}
+	for key, token := range ready.Tokens {
+		if err := os.WriteFile(filepath.Join(folder, key), []byte(token+"\n"), 0o600); err != nil {
+			return "", err
+		}
+	}
+	return folder, nil
+}
+
 // banner prints where the server is and three requests to try.
 func (s *session) banner(ready Ready) error {
 	folder := filepath.Join(s.Data, "examples")
@@ -254,7 +269,7 @@ func (s *session) banner(ready Ready) error {
 		watching = s.Policies + " (published on save, marked unreviewed)"
 	}
 	fmt.Fprintf(s.Out, "\nXiezhi answers at %s, revision %s, on loopback only.\n", ready.URL, ready.Revision)
-	fmt.Fprintf(s.Out, "Policies: %s\nData:     %s\n\nTry:\n", watching, s.Data)
+	fmt.Fprintf(s.Out, "Policies: %s\nData:     %s\nStream:   %s\nTrust:    %s (what PEPs are configured with)\n\nTry:\n", watching, s.Data, ready.StreamURL, ready.Trust)
 	for _, e := range examples() {
 		data, err := s.Shipped.File("examples/" + e.name + ".json")
 		if err != nil {
@@ -267,6 +282,12 @@ func (s *session) banner(ready Ready) error {
 		fmt.Fprintf(s.Out, "\n# %s: %s\ncurl -s %s/api/v1/decide -H 'Content-Type: application/json' -H 'Authorization: Bearer %s' -d %s\n",
 			e.answer, e.what, ready.URL, ready.Tokens["pep"], shellWord("@"+path))
 	}
+	tokens, err := s.writeTokens(ready)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(s.Out, "\n# a service that decides in-process, and goes on while this server is away:\ngo run ./examples/shop --server %s --token-file %s --trust %s --data %s\n",
+		ready.URL, shellWord(filepath.Join(tokens, "pep")), shellWord(ready.Trust), shellWord(filepath.Join(s.Data, "shop")))
 	fmt.Fprintf(s.Out, "\nTokens (good for %d days):\n", int(tokenLife.Hours()/24))
 	for _, c := range callers() {
 		home := c.tenant

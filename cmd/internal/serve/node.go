@@ -24,6 +24,7 @@ import (
 	"github.com/xiezhi-project/xiezhi/pap"
 	"github.com/xiezhi-project/xiezhi/pdp"
 	"github.com/xiezhi-project/xiezhi/pdp/pip"
+	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/spool"
 )
 
@@ -31,6 +32,7 @@ import (
 type Store interface {
 	pap.Store
 	pap.AuditStore
+	pap.PEPStore
 }
 
 // Core is the administration of one store: what works without a listener.
@@ -40,16 +42,26 @@ type Core struct {
 	Feed  *feed.Feed
 	Store Store
 
-	guard    *access.Guard
-	policies *policies
+	guard      *access.Guard
+	policies   *policies
+	distribute *distribution
 }
 
 // Node is one running server.
 type Node struct {
 	*Core
 	spool *spool.Spool
+	push  *push
 	http  *httpd.Server
+	log   *slog.Logger
 }
+
+// StreamURL is where PEPs find the stream, TrustFile what they are to be
+// configured with.
+func (n *Node) StreamURL() string { return n.push.url }
+
+// TrustFile is the file of the root that PEPs trust.
+func (n *Node) TrustFile() string { return n.push.keys.trustFile() }
 
 // OpenStore opens the configured database and brings its schema up to date.
 // Only one server may own a SQLite folder; PostgreSQL takes any number.
@@ -70,25 +82,30 @@ const (
 	// within the second in which a revocation must hold everywhere.
 	pollEvery = 200 * time.Millisecond
 	fresh     = 800 * time.Millisecond
+	// staleAfter is how old the view of a failing store is when answers say so.
+	staleAfter = 2 * time.Second
 )
 
 // OpenCore builds the core over a store and brings it up to date. Decisions are recorded by recorder, if there is one.
 func OpenCore(ctx context.Context, c config.Server, store Store, recorder pdp.Recorder, log *slog.Logger) (*Core, error) {
-	core := &Core{Store: store, policies: &policies{Engine: engine.New()}}
+	core := &Core{Store: store, policies: &policies{Engine: engine.New()}, distribute: &distribution{}}
 	directory := &pap.Directory{}
 	uses := &useCounter{}
 	sources, err := attributeSources(c)
 	if err != nil {
 		return nil, err
 	}
-	core.PDP = pdp.New(pdp.Config{Sources: sources, Recorder: recorder, Uses: uses, Budget: c.Budget, Now: time.Now, NewID: newID})
+	core.PDP = pdp.New(pdp.Config{
+		Sources: sources, Recorder: recorder, Uses: uses, Budget: c.Budget, StaleBound: c.StaleBound,
+		Freshness: func() authz.Freshness { return freshness(core.Feed, c.GrantStale, time.Now()) }, Now: time.Now, NewID: newID,
+	})
 	core.Feed = feed.New(feed.Config{
 		Store: store, PDP: core.PDP, Directory: directory, Compile: core.policies.compile,
-		CompileRestriction: core.policies.Restriction, Poll: pollEvery, Now: time.Now, Log: log,
+		CompileRestriction: core.policies.Restriction, Distribute: core.distribute.update, Poll: pollEvery, Now: time.Now, Log: log,
 	})
-	core.guard = access.New(access.Config{PDP: core.PDP, Directory: directory, Feed: core.Feed, Now: time.Now, Fresh: fresh})
+	core.guard = access.New(access.Config{PDP: core.PDP, Directory: directory, Feed: core.Feed, Now: time.Now, Fresh: fresh, GrantStale: c.GrantStale})
 	core.PAP = pap.New(pap.Config{
-		Store: store, Gate: gate{core.policies, core.guard}, Active: core.active, CheckRestriction: core.policies.CheckRestriction,
+		Store: store, PEPStore: store, Decisions: store, Gate: gate{core.policies, core.guard}, Active: core.active, CheckRestriction: core.policies.CheckRestriction,
 		CatchUp: core.Feed.Sync, Now: time.Now, NewID: newID, Ceiling: c.GrantCeiling,
 	})
 	uses.pap = core.PAP
@@ -137,12 +154,15 @@ func Open(ctx context.Context, c config.Server, log *slog.Logger) (*Node, error)
 	if err != nil {
 		return nil, errors.Join(err, closeSpool(records), store.Close())
 	}
-	n := &Node{Core: core, spool: records}
+	n := &Node{Core: core, spool: records, log: log}
+	if n.push, err = openPush(ctx, c, core, recorder{records}, log); err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
 	n.http, err = httpd.New(httpd.Config{
 		Guard: core.guard, PDP: core.PDP, PAP: core.PAP, Store: store, Preview: preview.New(preview.Config{
 			Store: store, Compile: core.policies.Compile, CompileRestriction: core.policies.Restriction, Now: time.Now,
 		}),
-		Checks: n.checks(), Measures: n.measures(), Refused: recorder{records}.refused, CertFile: c.TLSCert, KeyFile: c.TLSKey, Insecure: c.InsecureListen,
+		Checks: n.checks(), Measures: n.measures(), Refused: recorder{records}.refused, CertFile: c.TLSCert, KeyFile: c.TLSKey, Insecure: c.InsecureListen, StreamURL: n.push.url,
 		Now: time.Now, NewID: newID, Log: log,
 	})
 	if err != nil {
@@ -154,17 +174,52 @@ func Open(ctx context.Context, c config.Server, log *slog.Logger) (*Node, error)
 // Serve answers on the listener until ctx ends, then drains and closes.
 func (n *Node) Serve(ctx context.Context, listener net.Listener) error {
 	running, stop := context.WithCancel(ctx)
+	defer stop()
+	serving, stopServing := context.WithCancel(ctx)
+	defer stopServing()
 	var background sync.WaitGroup
 	background.Go(func() { n.Feed.Run(running) })
-	err := n.http.Serve(running, listener)
+	background.Go(func() { n.push.keys.watch(running) })
+	background.Go(func() { n.stepRollouts(running) })
+	var pushed error
+	background.Go(func() {
+		pushed = n.push.run(serving)
+		stopServing() // one does not go without the other
+	})
+	err := n.http.Serve(serving, listener)
+	stopServing()
 	stop()
 	background.Wait()
-	return errors.Join(err, n.Close())
+	return errors.Join(err, pushed, n.Close())
+}
+
+// stepEvery is how often every node looks after a rollout that runs.
+const stepEvery = time.Second
+
+func (n *Node) stepRollouts(ctx context.Context) {
+	ticker := time.NewTicker(stepEvery)
+	defer ticker.Stop()
+	var told string
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		var text string
+		if err := n.PAP.StepRollout(ctx); err != nil && ctx.Err() == nil {
+			text = err.Error()
+		}
+		if text != told && text != "" {
+			n.log.Error("cannot step the rollout; it is tried again", "error", text)
+		}
+		told = text
+	}
 }
 
 // Close hands what the spool holds to the database and releases both.
 func (n *Node) Close() error {
-	return errors.Join(closeSpool(n.spool), n.Store.Close())
+	return errors.Join(n.push.close(), closeSpool(n.spool), n.Store.Close())
 }
 
 // closeWithin bounds how long a stopping node waits for the database to take

@@ -38,12 +38,20 @@ type Guard interface {
 // Signer signs a body with the newest key of the kind's purpose.
 type Signer func(kind trust.Kind, body any) (string, error)
 
+// Store keeps what nodes signed for PEPs and what they know of them
+// ([pap.PEPStore]).
+type Store interface {
+	KeepSeal(ctx context.Context, seal pap.Seal) (pap.Seal, error)
+	Seals(ctx context.Context, release uint64, audience string) ([]pap.Seal, error)
+	PutPEPs(ctx context.Context, peps []pap.PEP) error
+}
+
 // Config is what a Hub is handed. The fields up to Log are required.
 type Config struct {
 	Guard Guard
 	// Content reads a release from the store: bases of deltas and of rollouts.
 	Content func(ctx context.Context, release uint64) (*bundles.Content, pap.Release, error)
-	PEPs    pap.PEPStore
+	PEPs    Store
 	Node    string // name of this node
 	// GrantStale is how long PEPs honour grants after a heartbeat.
 	GrantStale time.Duration

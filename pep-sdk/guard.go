@@ -35,6 +35,25 @@ var (
 	ErrLimited = errors.New("a limit is spent")
 )
 
+// Guard decides on the request and runs do only where the decision is ALLOW and
+// everything it asks for was met: its obligations by [Config.Obligations], in
+// the order of the answer, then its route, then its limits. Do, and every
+// handler, find the decision in their context: [DecisionFrom].
+//
+// Where the action is not run because of what was decided, the error is a
+// [*DeniedError]; any other error before do ran means that there is no
+// decision, which is a refusal too. An error of do is returned as it is, and a
+// panic of do is the caller's. [RefusalOf] says what to tell whoever asked.
+//
+// After an obligation that must be met and was not, the others are still met
+// where they can be (AuthZEN's obligations profile): nobody else would notify
+// or log. Obligations that may be met and were not are logged and counted. Of
+// a DENY or REVIEW only [Config.Refusals] are run: the other obligations speak
+// of an action that does not happen.
+func (p *PEP) Guard(ctx context.Context, req authz.Request, do func(ctx context.Context) error) error {
+	return p.enforce.guard(ctx, req, func(ctx context.Context, req authz.Request) (Answer, error) { return p.Decide(ctx, req) }, do)
+}
+
 // Enforced counts what [PEP.Guard] did since New.
 type Enforced struct {
 	Allowed    uint64 `json:"allowed"`    // actions that were run

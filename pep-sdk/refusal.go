@@ -62,15 +62,15 @@ func RefusalOf(err error) Refusal {
 	case errors.As(err, &denied):
 		return denied.refusal()
 	case errors.Is(err, ErrUnmapped), errors.As(err, &field):
-		return refusal(http.StatusForbidden, CodeUnmapped, "This call is not one that can be decided", "无法对此调用作出决定")
+		return newRefusal(http.StatusForbidden, CodeUnmapped, "This call is not one that can be decided", "无法对此调用作出决定")
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return refusal(http.StatusServiceUnavailable, CodeCanceled, "There was no decision in time", "未能及时作出决定")
+		return newRefusal(http.StatusServiceUnavailable, CodeCanceled, "There was no decision in time", "未能及时作出决定")
 	default:
-		return refusal(http.StatusServiceUnavailable, CodeUnavailable, "There is no decision now", "目前无法作出决定")
+		return newRefusal(http.StatusServiceUnavailable, CodeUnavailable, "There is no decision now", "目前无法作出决定")
 	}
 }
 
-func refusal(status int, code, title, titleZH string) Refusal {
+func newRefusal(status int, code, title, titleZH string) Refusal {
 	return Refusal{Type: problemPrefix + code, Title: title, TitleZH: titleZH, Status: status, Code: code}
 }
 
@@ -78,17 +78,17 @@ func (e *DeniedError) refusal() Refusal {
 	var r Refusal
 	switch {
 	case errors.Is(e.Err, ErrLimited):
-		r = refusal(http.StatusTooManyRequests, CodeLimited, "A limit is spent", "已达到限额")
+		r = newRefusal(http.StatusTooManyRequests, CodeLimited, "A limit is spent", "已达到限额")
 	case e.Err != nil:
-		r = refusal(http.StatusForbidden, CodeUnmet, "The service cannot do what this decision asks for", "服务无法履行该决定的要求")
+		r = newRefusal(http.StatusForbidden, CodeUnmet, "The service cannot do what this decision asks for", "服务无法履行该决定的要求")
 		if e.Obligation != "" {
 			r.Detail = "obligation " + e.Obligation
 		}
 	case e.Answer.Effect == authz.Review:
-		r = refusal(http.StatusForbidden, CodeReview, "This needs approval", "此操作需要审批")
+		r = newRefusal(http.StatusForbidden, CodeReview, "This needs approval", "此操作需要审批")
 		r.Approval = e.Answer.Approval
 	default:
-		r = refusal(http.StatusForbidden, CodeDenied, "This is not allowed", "不允许此操作")
+		r = newRefusal(http.StatusForbidden, CodeDenied, "This is not allowed", "不允许此操作")
 	}
 	r.DecisionID, r.Revision, r.Stale = e.Answer.ID, e.Answer.Revision.String(), e.Answer.Stale
 	for _, reason := range e.Answer.Reasons {

@@ -202,7 +202,7 @@ func checkHeader(h *tar.Header) error {
 	switch {
 	case h.Typeflag != tar.TypeReg || h.Linkname != "":
 		return fmt.Errorf("of the tar type %q: only regular files can be part of a bundle", h.Typeflag)
-	case h.Format&(tar.FormatUSTAR|tar.FormatPAX) == 0 || h.Format&tar.FormatGNU != 0:
+	case h.Format&(tar.FormatUSTAR|tar.FormatPAX) == 0:
 		return fmt.Errorf("in the tar format %v: want %v", h.Format, want.Format)
 	case h.Mode != want.Mode || h.Uid != 0 || h.Gid != 0 || h.Uname != "" || h.Gname != "" || h.Devmajor != 0 || h.Devminor != 0:
 		return errors.New("with an owner or a mode of its own: want none")

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -17,6 +16,7 @@ import (
 	"github.com/xiezhi-project/xiezhi/cmd/internal/config"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/engine"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/feed"
+	"github.com/xiezhi-project/xiezhi/cmd/internal/gitsource"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/httpd"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/postgres"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/preview"
@@ -45,15 +45,17 @@ type Core struct {
 	guard      *access.Guard
 	policies   *policies
 	distribute *distribution
+	static     *staticFile // nil where none is configured
 }
 
 // Node is one running server.
 type Node struct {
 	*Core
-	spool *spool.Spool
-	push  *push
-	http  *httpd.Server
-	log   *slog.Logger
+	spool  *spool.Spool
+	push   *push
+	source *gitsource.Source // nil where none is configured
+	http   *httpd.Server
+	log    *slog.Logger
 }
 
 // StreamURL is where PEPs find the stream, TrustFile what they are to be
@@ -91,9 +93,13 @@ func OpenCore(ctx context.Context, c config.Server, store Store, recorder pdp.Re
 	core := &Core{Store: store, policies: &policies{Engine: engine.New()}, distribute: &distribution{}}
 	directory := &pap.Directory{}
 	uses := &useCounter{}
-	sources, err := attributeSources(c)
-	if err != nil {
-		return nil, err
+	sources := map[string]pdp.AttributeSource{}
+	if c.StaticAttributes != "" {
+		core.static = &staticFile{path: c.StaticAttributes}
+		if err := core.static.load(); err != nil {
+			return nil, err
+		}
+		sources[pip.StaticSource] = core.static
 	}
 	core.PDP = pdp.New(pdp.Config{
 		Sources: sources, Recorder: recorder, Uses: uses, Budget: c.Budget, StaleBound: c.StaleBound,
@@ -113,22 +119,6 @@ func OpenCore(ctx context.Context, c config.Server, store Store, recorder pdp.Re
 		return nil, fmt.Errorf("read the store: %w", err)
 	}
 	return core, nil
-}
-
-// attributeSources are the sources beside the directory.
-func attributeSources(c config.Server) (map[string]pdp.AttributeSource, error) {
-	if c.StaticAttributes == "" {
-		return nil, nil
-	}
-	file, err := os.Open(filepath.Clean(c.StaticAttributes))
-	if err != nil {
-		return nil, fmt.Errorf("static_attributes: %w", err)
-	}
-	static, err := pip.ReadStatic(file)
-	if err := errors.Join(err, file.Close()); err != nil {
-		return nil, fmt.Errorf("static_attributes: %s: %w", c.StaticAttributes, err)
-	}
-	return map[string]pdp.AttributeSource{pip.StaticSource: static}, nil
 }
 
 // active is the release in force, as pap sees it.
@@ -158,11 +148,15 @@ func Open(ctx context.Context, c config.Server, log *slog.Logger) (*Node, error)
 	if n.push, err = openPush(ctx, c, core, recorder{records}, log); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
+	if n.source, err = openSource(c, core, log); err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
 	n.http, err = httpd.New(httpd.Config{
+		Source: sourceOf(n.source), LoadAttributes: core.loadAttributes(),
 		Guard: core.guard, PDP: core.PDP, PAP: core.PAP, Store: store, Preview: preview.New(preview.Config{
 			Store: store, Compile: core.policies.Compile, CompileRestriction: core.policies.Restriction, Now: time.Now,
 		}),
-		Checks: n.checks(), Measures: n.measures(), Refused: recorder{records}.refused, CertFile: c.TLSCert, KeyFile: c.TLSKey, Insecure: c.InsecureListen, StreamURL: n.push.url,
+		Checks: n.checks(), Measures: append(n.measures(), sourceMeasures(n.source)...), Refused: recorder{records}.refused, CertFile: c.TLSCert, KeyFile: c.TLSKey, Insecure: c.InsecureListen, StreamURL: n.push.url,
 		Now: time.Now, NewID: newID, Log: log,
 	})
 	if err != nil {
@@ -181,6 +175,9 @@ func (n *Node) Serve(ctx context.Context, listener net.Listener) error {
 	background.Go(func() { n.Feed.Run(running) })
 	background.Go(func() { n.push.keys.watch(running) })
 	background.Go(func() { n.stepRollouts(running) })
+	if n.source != nil {
+		background.Go(func() { n.source.Run(running) })
+	}
 	var pushed error
 	background.Go(func() {
 		pushed = n.push.run(serving)

@@ -27,6 +27,7 @@ with every reason, by policies in Rego, Cedar and rule documents.
 	})
 	root.AddCommand(
 		newServe(),
+		newSidecar(),
 		newDev(),
 		newDecide(),
 		newPolicy(),

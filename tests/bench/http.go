@@ -51,7 +51,7 @@ func startXiezhi(ctx context.Context, binary string, content *bundles.Content) (
 		Tokens struct{ Admin, PEP string }
 	}
 	x = &xiezhi{server: server{address: address}}
-	cmd := exec.Command(binary, "dev", "--listen", address, "--data", filepath.Join(dir, "data"), "--policies", policies, "--ready-file", readyFile)
+	cmd := exec.Command(binary, "dev", "--listen", address, "--stream-listen", "127.0.0.1:0", "--data", filepath.Join(dir, "data"), "--policies", policies, "--ready-file", readyFile)
 	x.Server, err = process.Start(ctx, cmd, dir, syscall.SIGTERM, func(context.Context) error {
 		data, err := os.ReadFile(readyFile)
 		if err != nil {

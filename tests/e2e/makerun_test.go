@@ -35,7 +35,7 @@ func TestMakeRunPrintsThreeLinesThatAnswerAsAnnounced(t *testing.T) {
 	}
 	defer out.Close()
 	ready := filepath.Join(home, "ready.json")
-	make := exec.Command("make", "run", `ARGS=--listen 127.0.0.1:0 --data "a folder" --ready-file `+ready)
+	make := exec.Command("make", "run", `ARGS=--listen 127.0.0.1:0 --stream-listen 127.0.0.1:0 --data "a folder" --ready-file `+ready)
 	make.Dir, make.Stdout = clone, out
 	running, err := process.Start(t.Context(), make, home, syscall.SIGTERM, func(context.Context) error {
 		_, err := os.Stat(ready)

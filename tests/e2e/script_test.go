@@ -84,7 +84,7 @@ func runDev(ts *testscript.TestScript, neg bool, args []string) {
 	out, err := os.Create(term.server.output)
 	ts.Check(err)
 	defer out.Close()
-	term.cmd = exec.Command(xiezhi, append([]string{"dev", "--listen", "127.0.0.1:0", "--ready-file", ready}, args...)...)
+	term.cmd = exec.Command(xiezhi, append([]string{"dev", "--listen", "127.0.0.1:0", "--stream-listen", "127.0.0.1:0", "--ready-file", ready}, args...)...)
 	term.cmd.Dir, term.cmd.Stdout, term.cmd.Stderr = term.dir, out, out
 	term.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a Ctrl-C is for the tests
 	ts.Check(term.cmd.Start())

@@ -54,7 +54,7 @@ func startOn(t *testing.T, folder string) *server {
 	if err := os.Mkdir(home, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(xiezhi, "dev", "--listen", "127.0.0.1:0", "--data", filepath.Join(home, "data"), "--policies", folder, "--ready-file", ready)
+	cmd := exec.Command(xiezhi, "dev", "--listen", "127.0.0.1:0", "--stream-listen", "127.0.0.1:0", "--data", filepath.Join(home, "data"), "--policies", folder, "--ready-file", ready)
 	cmd.Stdout = out
 	p, err := process.Start(t.Context(), cmd, home, syscall.SIGTERM, s.readReady(ready))
 	if err != nil {

@@ -113,7 +113,7 @@ type server struct {
 func start(t *testing.T, at place, more ...string) *server {
 	t.Helper()
 	s := &server{printed: &printed{}}
-	arguments := append([]string{"serve", "--listen", "127.0.0.1:0", "--log-format", "json"}, at.flags()...)
+	arguments := append([]string{"serve", "--listen", "127.0.0.1:0", "--stream-listen", "127.0.0.1:0", "--log-format", "json"}, at.flags()...)
 	cmd := command(append(arguments, more...)...)
 	cmd.Stdout, cmd.Stderr = s.printed, s.printed
 	folder := filepath.Join(t.TempDir(), "server")

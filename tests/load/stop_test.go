@@ -136,7 +136,7 @@ func TestSecondServerOnAFolderIsRefused(t *testing.T) {
 	at := onSQLite(t)
 	token := at.bootstrap(t, policies(t, nil))
 	s := start(t, at)
-	_, printed, code := finish(t, append([]string{"serve", "--listen", "127.0.0.1:0"}, at.flags()...)...)
+	_, printed, code := finish(t, append([]string{"serve", "--listen", "127.0.0.1:0", "--stream-listen", "127.0.0.1:0"}, at.flags()...)...)
 	if code == 0 || !strings.Contains(printed, at.data) || !strings.Contains(printed, "in use by another process") {
 		t.Errorf("exit code %d: %s", code, printed)
 	}
@@ -148,7 +148,7 @@ func TestTakenAddressNamesTheFlag(t *testing.T) {
 	s := start(t, at)
 	address := strings.TrimPrefix(s.url, "http://")
 	for _, arguments := range [][]string{{"serve", "--data", t.TempDir()}, {"dev", "--data", t.TempDir()}} {
-		_, printed, code := finish(t, append(arguments, "--listen", address)...)
+		_, printed, code := finish(t, append(arguments, "--listen", address, "--stream-listen", "127.0.0.1:0")...)
 		if code == 0 || !strings.Contains(printed, address) || !strings.Contains(printed, "--listen") {
 			t.Errorf("%s: exit code %d: %s", arguments[0], code, printed)
 		}

@@ -228,7 +228,7 @@ func ask(t *testing.T, opa, dir string, key *ecdsa.PrivateKey, bundle []byte, qu
 		}
 	}
 	cmd := exec.CommandContext(t.Context(), opa, "run", "--bundle", file, "--verification-key", keyFile, "--verification-key-id", kid,
-		"--signing-alg", "ES256", "--skip-version-check", "--disable-telemetry", "--format", "json", "--history", filepath.Join(dir, "history"))
+		"--signing-alg", "ES256", "--skip-version-check", "--format", "json", "--history", filepath.Join(dir, "history"))
 	cmd.Stdin = strings.NewReader(strings.Join(questions, "\n") + "\n")
 	out, err := cmd.CombinedOutput()
 	return string(out), err

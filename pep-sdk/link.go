@@ -51,6 +51,7 @@ type connector struct {
 	random  func() float64 // in [0, 1)
 	retries int            // since a node last answered
 	address *url.URL       // of the stream, while it is good
+	polls   *polling       // nil before the first
 }
 
 func (c *connector) run(ctx context.Context) {
@@ -286,22 +287,29 @@ func (s *session) message() ([]byte, error) {
 	}
 }
 
-// poll asks over HTTP until a time. It gives up at the first failure.
+// poll asks over HTTP until a time. It gives up at the first failure. Between
+// one time and the next, while the socket is tried, a node still counts as
+// heard: how fresh that is the heartbeats say.
 func (c *connector) poll(ctx context.Context, address *url.URL, until time.Time) {
-	p := polling{connector: c}
-	defer c.do(func() {
-		if c.machine.link.polling {
-			c.PEP.link = nil
-			c.machine.lost()
-		}
-	})
+	if c.polls == nil {
+		c.polls = &polling{connector: c}
+	}
+	p := c.polls
+	p.drop = nil
 	for wait := time.Duration(0); ctx.Err() == nil && time.Until(until) > 0; wait = min(pollWait, time.Until(until)) {
-		if err := p.once(ctx, address, max(wait, 0)); err != nil {
-			c.config.Log.Debug("poll", "error", err)
-			return
+		err := p.once(ctx, address, max(wait, 0))
+		if err == nil && p.drop != nil {
+			err = fmt.Errorf("%w: %s", errDown, p.drop.reason)
 		}
-		if p.drop != nil {
-			sleep(ctx, p.drop.retryAfter)
+		if err != nil {
+			c.config.Log.Debug("polling is down too", "error", err)
+			c.do(func() {
+				c.PEP.link = nil
+				c.machine.lost()
+			})
+			if p.drop != nil {
+				sleep(ctx, p.drop.retryAfter)
+			}
 			return
 		}
 		// Without anything to wait for, a node answers at once.

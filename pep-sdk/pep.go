@@ -185,6 +185,7 @@ func (p *PEP) act(actions []action) {
 				p.observe.rejected(a.send.Release != 0)
 				p.config.Log.Warn("what the node sent is not taken", "release", a.send.Release, "position", a.send.Position, "reason", a.send.Reason)
 			}
+			p.publish() // what is said to be enforced is
 			p.link.send(a.send)
 		case a.work != nil:
 			p.compile.add(a.work)

@@ -92,6 +92,7 @@ func givenKeys(flags *pflag.FlagSet) map[string]any {
 }
 
 func runSidecar(ctx context.Context, c config.PEP, log *slog.Logger) error {
+	tuneCollector()
 	ln, err := sidecar.Listen(ctx, c.Listen)
 	if err != nil {
 		return err

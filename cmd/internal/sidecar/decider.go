@@ -32,8 +32,14 @@ func (d decider) Decide(ctx context.Context, req authz.Request, _ pdp.Caller) (h
 	return httpd.Answer{Decision: a.Decision, Decided: by}, nil
 }
 
-// Revision implements httpd.Decider.
-func (d decider) Revision() authz.Revision { return d.pep.Status().Revision }
+// Revision implements httpd.Decider. Roles and grants come before the first
+// release, and decide nothing.
+func (d decider) Revision() authz.Revision {
+	if r := d.pep.Status().Revision; r.Release > 0 {
+		return r
+	}
+	return authz.Revision{}
+}
 
 // lookEvery is how often Await looks whether the revision has come.
 const lookEvery = 10 * time.Millisecond

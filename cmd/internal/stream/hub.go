@@ -80,7 +80,7 @@ const (
 	stateEvery = 12
 
 	tickEvery    = 250 * time.Millisecond
-	recheckEvery = 500 * time.Millisecond
+	recheckEvery = tickEvery
 	byeWithin    = 2 * time.Second
 	// idleAudience is how long an audience without connections is kept.
 	idleAudience = 5 * time.Minute

@@ -98,7 +98,7 @@ func writeWithin(size int) time.Duration {
 }
 
 // closeAfter is how long a PEP that was told bye may take to close.
-const closeAfter = 500 * time.Millisecond
+const closeAfter = 300 * time.Millisecond
 
 func (w *writer) write(c *conn, frame []byte) error {
 	ctx, cancel := context.WithTimeout(w.hub.base, writeWithin(len(frame)))

@@ -235,3 +235,14 @@ type deterministic struct{ crypto.Signer }
 func (s deterministic) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	return s.Signer.Sign(nil, digest, opts)
 }
+
+// Waiting is how many agents are held now.
+func (d *Door) Waiting() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	held := 0
+	for _, e := range d.entries {
+		held += e.waiting
+	}
+	return held
+}

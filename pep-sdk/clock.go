@@ -117,10 +117,10 @@ func (c *clock) now(at instant) time.Time {
 // since one that is ahead would end every retired key, and with it the way
 // back to the right time. Zero where no signed time is known.
 func (c *clock) signedNow(at instant) time.Time {
-	if c.anchored || !c.highest.IsZero() && !c.highest.Add(at.mono-c.start.mono).Before(at.wall) {
+	switch {
+	case c.anchored:
 		return c.now(at)
-	}
-	if c.highest.IsZero() {
+	case c.highest.IsZero():
 		return time.Time{}
 	}
 	return c.highest.Add(max(at.mono-c.start.mono, 0))

@@ -38,6 +38,10 @@ type outcome struct {
 
 // takeRelease hands a release to the compiler.
 func (m *machine) takeRelease(f *stream.Frame, at instant) []action {
+	m.link.releases = append(m.link.releases, f.Release)
+	if len(m.link.releases) > 4*maxJobs {
+		m.link.releases = m.link.releases[1:]
+	}
 	if m.keys == nil {
 		return m.refuse(f.Release, 0, errors.New("release: no key set came before it"))
 	}
@@ -45,10 +49,6 @@ func (m *machine) takeRelease(f *stream.Frame, at instant) []action {
 		return m.refuse(f.Release, 0, fmt.Errorf("%w: release %d is lower than %d", bundles.ErrLower, f.Release, m.active.Release))
 	}
 	m.working = max(m.working, f.Release)
-	m.link.releases = append(m.link.releases, f.Release)
-	if len(m.link.releases) > 4*maxJobs {
-		m.link.releases = m.link.releases[1:]
-	}
 	return []action{{work: &job{
 		release: f.Release, base: f.Base, body: f.Body, keys: m.keys, now: m.clock.signedNow(at), active: m.active,
 	}}}

@@ -262,21 +262,6 @@ func TestGrantsAreMintedDuringARolloutAndEndWithTheRuleTheyName(t *testing.T) {
 			_, _, err = n.Publish(t.Context(), admin.LocalActor(), pap.Publication{Drafts: []string{path}, Stages: stages})
 			s.must(err)
 		}
-		mint := func() authz.Grant {
-			t.Helper()
-			request, err := authz.RequestOf(authz.MustValue(map[string]any{
-				"tenant": "acme", "subject": map[string]any{"type": "user", "id": "li"}, "action": "ask", "resource": map[string]any{"type": "x", "id": "y"},
-			}))
-			s.must(err)
-			admins := admin.LocalActor()
-			admins.Could = tenantActor("nowhere", "").Could
-			g, _, err := n.MintGrant(t.Context(), admins, pap.GrantSpec{
-				Tenant: "acme", Satisfies: []string{"tenants/acme/asks/ask"}, Request: request, Reason: "test",
-				Validity: authz.Validity{End: s.now().Add(time.Hour)},
-			})
-			s.must(err)
-			return g
-		}
 		ended := func(g authz.Grant) bool {
 			t.Helper()
 			page, err := n.Grants(t.Context(), admin.LocalActor(), "acme", "", 10)
@@ -291,7 +276,7 @@ func TestGrantsAreMintedDuringARolloutAndEndWithTheRuleTheyName(t *testing.T) {
 		}
 		publish("one", nil)                    // release 3
 		publish("two", []pap.Selector{canary}) // release 4
-		g := mint()
+		g := s.mint("tenants/acme/asks/ask", "ask")
 		if ended(g) {
 			t.Error("the grant ended before the rule it names did")
 		}

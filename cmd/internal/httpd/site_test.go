@@ -223,3 +223,19 @@ func tenantActor(tenant, name string) pap.Actor {
 	}
 	return pap.Actor{Name: name, Tenant: tenant, May: may, Could: may, Rights: []string{"*"}}
 }
+
+// mint makes a grant of an hour in acme that satisfies a rule.
+func (s *site) mint(rule, action string) authz.Grant {
+	s.t.Helper()
+	request, err := authz.RequestOf(authz.MustValue(map[string]any{
+		"tenant": "acme", "subject": map[string]any{"type": "user", "id": "li"}, "action": action, "resource": map[string]any{"type": "x", "id": "y"},
+	}))
+	s.must(err)
+	actor := admin.LocalActor()
+	actor.Could = tenantActor("nowhere", "").Could // asks for nobody else
+	g, _, err := s.nodes[0].MintGrant(s.t.Context(), actor, pap.GrantSpec{
+		Tenant: "acme", Satisfies: []string{rule}, Request: request, Reason: "test", Validity: authz.Validity{End: s.now().Add(time.Hour)},
+	})
+	s.must(err)
+	return g
+}

@@ -73,11 +73,7 @@ func newRing(dir, installation string, now time.Time) (made []string, err error)
 		made = append([]string{filepath.Join(dir, name)}, made...)
 		return nil
 	}
-	public, rootKey, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	rootPEM, err := encodePrivate(rootKey)
+	root, rootPEM, err := newKey(PurposeRoot, now)
 	if err != nil {
 		return nil, err
 	}
@@ -100,15 +96,18 @@ func newRing(dir, installation string, now time.Time) (made []string, err error)
 		}
 		keys = append(keys, key)
 	}
-	root := Root{Installation: installation, Keys: []RootKey{{ID: KeyID(public), Public: public}}}
-	text, err := root.encode()
+	text, err := Root{Installation: installation, Keys: []RootKey{{ID: root.ID, Public: root.Public}}}.encode()
 	if err != nil {
 		return made, err
 	}
 	if err := create(RootFile, text, 0o644); err != nil {
 		return made, err
 	}
-	signed, err := Sign(rootKey, installation, KindKeys, SetBody(1, keys), now)
+	rootKey, err := readPrivate(filepath.Join(dir, RootKeyFile))
+	if err != nil {
+		return made, err
+	}
+	signed, err := Sign(rootKey.(ed25519.PrivateKey), installation, KindKeys, SetBody(1, keys), now)
 	if err != nil {
 		return made, err
 	}

@@ -357,3 +357,72 @@ func TestOnlyTheRootChangesASet(t *testing.T) {
 		t.Error("a refused change changed the set")
 	}
 }
+
+// A root is replaced in three steps, with verifiers that have the trust root of
+// each step.
+func TestARootIsReplacedByAnother(t *testing.T) {
+	dir, first := newTestRing(t)
+	oldRoot, newRoot := filepath.Join(dir, RootKeyFile), filepath.Join(t.TempDir(), "root-2.pem")
+	oldID := first.Root().Keys[0].ID
+	if err := DropRoot(dir, oldRoot, oldID, noon); err == nil {
+		t.Error("the only root is dropped")
+	}
+	added, err := AddRoot(dir, newRoot, noon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := AddRoot(dir, newRoot, noon); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("a root was made over another: %v", err)
+	}
+	both := open(t, dir, noon)
+	if len(both.Root().Keys) != 2 || both.Root().Keys[1].ID != added.ID || both.Set().Signed() != first.Set().Signed() {
+		t.Errorf("with both: %+v", both.Root())
+	}
+	if err := DropRoot(dir, newRoot, "nobody", noon); err == nil {
+		t.Error("a root is dropped that is not there")
+	}
+	if err := DropRoot(dir, oldRoot, oldID, noon); err == nil {
+		t.Error("a root signs the set in which it is dropped")
+	}
+	if err := DropRoot(dir, newRoot, oldID, noon); err != nil {
+		t.Fatal(err)
+	}
+	after := open(t, dir, noon)
+	if keys := after.Root().Keys; len(keys) != 1 || keys[0].ID != added.ID || after.Set().Version() != 2 || after.Root().MinVersion != 2 {
+		t.Errorf("after: %+v, version %d", after.Root(), after.Set().Version())
+	}
+	if _, err := both.Root().Open(after.Set().Signed(), noon); err != nil {
+		t.Errorf("a verifier with both refuses the new set: %v", err)
+	}
+	if _, err := first.Root().Open(after.Set().Signed(), noon); err == nil {
+		t.Error("a verifier with the old root alone takes the new set")
+	}
+	if _, err := Rotate(dir, oldRoot, PurposeLog, noon, time.Hour, noon); err == nil {
+		t.Error("the dropped root still signs")
+	}
+	if _, err := Rotate(dir, newRoot, PurposeLog, noon, time.Hour, noon); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestARingUnderANewerSetSignsWhatThatLets(t *testing.T) {
+	dir, old := newTestRing(t)
+	revoked := signing(t, old, PurposeReleases, noon)
+	if _, err := Revoke(dir, filepath.Join(dir, RootKeyFile), revoked.ID, "stolen", noon); err != nil {
+		t.Fatal(err)
+	}
+	newest := open(t, dir, noon).Set()
+	with, err := old.With(newest.Signed(), noon)
+	if err != nil || with.Set().Version() != 2 || with.Holds(revoked.ID) {
+		t.Fatalf("%+v, %v", with, err)
+	}
+	if _, err := with.Sign(KindRelease, "x", noon); !errors.Is(err, ErrNoKey) {
+		t.Errorf("it signs with a revoked key, or with one that is not here: %v", err)
+	}
+	if _, err := with.Sign(KindLog, "x", noon); err != nil {
+		t.Error(err)
+	}
+	if _, err := with.With(old.Set().Signed(), noon); err == nil {
+		t.Error("it goes back to the older set")
+	}
+}

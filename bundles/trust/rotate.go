@@ -36,7 +36,7 @@ func Overlap(purpose Purpose) time.Duration {
 // key after at is not believed.
 func Rotate(dir, rootKeyPath string, purpose Purpose, at time.Time, overlap time.Duration, now time.Time) (Key, error) {
 	var made Key
-	err := change(dir, rootKeyPath, now, false, func(keys []Key) ([]Key, error) {
+	err := change(dir, rootKeyPath, now, nil, func(keys []Key) ([]Key, error) {
 		switch {
 		case at.Before(now):
 			return nil, fmt.Errorf("from %s: want now or a later time", at.UTC().Format(time.RFC3339))
@@ -72,7 +72,11 @@ func Rotate(dir, rootKeyPath string, purpose Purpose, at time.Time, overlap time
 // it from now on.
 func Revoke(dir, rootKeyPath, kid, reason string, now time.Time) (*Key, error) {
 	var made *Key
-	err := change(dir, rootKeyPath, now, true, func(keys []Key) ([]Key, error) {
+	raise := func(root *Root, version uint64) error {
+		root.MinVersion = version
+		return nil
+	}
+	err := change(dir, rootKeyPath, now, raise, func(keys []Key) ([]Key, error) {
 		i := slices.IndexFunc(keys, func(k Key) bool { return k.ID == kid })
 		switch {
 		case i < 0:
@@ -97,10 +101,48 @@ func Revoke(dir, rootKeyPath, kid, reason string, now time.Time) (*Key, error) {
 	return made, nil
 }
 
-// change replaces the set of a folder by the next version of it. The new set
-// is verified as a verifier would before it takes the old one's place. With
-// raise, the folder's trust root takes no set below it from then on.
-func change(dir, rootKeyPath string, now time.Time, raise bool, edit func([]Key) ([]Key, error)) (err error) {
+// AddRoot makes another root key, in a file that must not be there yet, and
+// names it in the folder's trust root. Once every verifier has that, key sets
+// may be signed with either, and the old one be dropped.
+func AddRoot(dir, file string, now time.Time) (RootKey, error) {
+	var added RootKey
+	err := locked(dir, now, func(ring *Ring) error {
+		made, text, err := newKey(PurposeRoot, now)
+		if err != nil {
+			return err
+		}
+		if err := createFile(file, text, 0o600); err != nil {
+			return err
+		}
+		added = RootKey{ID: made.ID, Public: made.Public}
+		ring.root.Keys = append(slices.Clone(ring.root.Keys), added)
+		return ring.root.replace(dir)
+	})
+	if err != nil {
+		return RootKey{}, fmt.Errorf("add a root: %w", err)
+	}
+	return added, nil
+}
+
+// DropRoot takes a root key out of the folder's trust root, which then takes no
+// set from before; another root key signs the set anew.
+func DropRoot(dir, otherRootKeyPath, kid string, now time.Time) error {
+	drop := func(root *Root, version uint64) error {
+		left := slices.DeleteFunc(slices.Clone(root.Keys), func(k RootKey) bool { return k.ID == kid })
+		if len(left) == len(root.Keys) {
+			return fmt.Errorf("%s names no such root", RootFile)
+		}
+		root.Keys, root.MinVersion = left, version
+		return nil
+	}
+	if err := change(dir, otherRootKeyPath, now, drop, func(keys []Key) ([]Key, error) { return keys, nil }); err != nil {
+		return fmt.Errorf("drop root %s: %w", kid, err)
+	}
+	return nil
+}
+
+// locked opens a folder and keeps other changes of it away meanwhile.
+func locked(dir string, now time.Time, change func(*Ring) error) (err error) {
 	lock := filepath.Join(dir, lockFile)
 	if err := createFile(lock, nil, 0o600); errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("%s exists: another change is under way, or one was cut off; if none is, remove it", lock)
@@ -112,26 +154,45 @@ func change(dir, rootKeyPath string, now time.Time, raise bool, edit func([]Key)
 	if err != nil {
 		return err
 	}
-	rootKey, err := ring.rootKey(rootKeyPath)
-	if err != nil {
-		return err
-	}
-	keys, err := edit(slices.Clone(ring.set.list))
-	if err != nil {
-		return err
-	}
-	signed, err := Sign(rootKey, ring.root.Installation, KindKeys, SetBody(ring.set.version+1, keys), now)
-	if err != nil {
-		return err
-	}
-	if _, err := ring.root.Open(signed, now); err != nil {
-		return err
-	}
-	if err := replaceFile(filepath.Join(dir, SetFile), []byte(signed), 0o644); err != nil || !raise {
-		return err
-	}
-	ring.root.MinVersion = ring.set.version + 1
-	text, err := ring.root.encode()
+	return change(ring)
+}
+
+// change replaces the set of a folder by the next version of it, and then its
+// trust root if adjust, which may be nil, is given. The new set is verified
+// before, as a verifier with the new trust root would.
+func change(dir, rootKeyPath string, now time.Time, adjust func(root *Root, version uint64) error, edit func([]Key) ([]Key, error)) error {
+	return locked(dir, now, func(ring *Ring) error {
+		rootKey, err := ring.rootKey(rootKeyPath)
+		if err != nil {
+			return err
+		}
+		keys, err := edit(slices.Clone(ring.set.list))
+		if err != nil {
+			return err
+		}
+		version := ring.set.version + 1
+		signed, err := Sign(rootKey, ring.root.Installation, KindKeys, SetBody(version, keys), now)
+		if err != nil {
+			return err
+		}
+		if adjust != nil {
+			if err := adjust(&ring.root, version); err != nil {
+				return err
+			}
+		}
+		if _, err := ring.root.Open(signed, now); err != nil {
+			return err
+		}
+		if err := replaceFile(filepath.Join(dir, SetFile), []byte(signed), 0o644); err != nil || adjust == nil {
+			return err
+		}
+		return ring.root.replace(dir)
+	})
+}
+
+// replace writes the folder's trust.json anew.
+func (r Root) replace(dir string) error {
+	text, err := r.encode()
 	if err != nil {
 		return err
 	}

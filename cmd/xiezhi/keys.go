@@ -26,7 +26,7 @@ need and a server does not: keep it elsewhere). docs/keys.md says what each sign
 what to do when one leaks.`,
 		Example: "  xiezhi keys new --keys ./keys --installation prod\n  xiezhi keys list --keys ./keys\n  xiezhi keys rotate releases --keys ./keys --root-key /media/root.pem",
 	})
-	cmd.AddCommand(newKeysNew(), newKeysList(), newKeysRotate(), newKeysRevoke())
+	cmd.AddCommand(newKeysNew(), newKeysList(), newKeysRotate(), newKeysRevoke(), newKeysRoot())
 	return cmd
 }
 
@@ -173,6 +173,9 @@ func printKeys(cmd *cobra.Command, ring *trust.Ring, now time.Time) error {
 	}
 	p := newPrinter(cmd)
 	p.line("installation %s, key set %d", listed.Installation, listed.Version)
+	for _, r := range listed.Roots {
+		p.line("root %s", r.ID)
+	}
 	rows := [][]string{{"KEY", "PURPOSE", "ALGORITHM", "PRIVATE HALF", "STATE"}}
 	for _, k := range listed.Keys {
 		here := "elsewhere"

@@ -97,11 +97,11 @@ func (h *Hub) turnAway(ws *websocket.Conn, why error) {
 }
 
 func (h *Hub) hello(ws *websocket.Conn, caller access.Caller, address string) (*conn, error) {
-	ctx, cancel := context.WithTimeout(h.base, helloWithin)
+	ctx, cancel := context.WithTimeout(h.base, h.config.HelloWithin)
 	defer cancel()
 	_, data, err := ws.Read(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("no hello within %s: %w", helloWithin, err)
+		return nil, fmt.Errorf("no hello within %s: %w", h.config.HelloWithin, err)
 	}
 	c, err := h.newConn(ctx, data, caller, address, "stream")
 	if err != nil {
@@ -125,7 +125,7 @@ func (h *Hub) newConn(ctx context.Context, hello []byte, caller access.Caller, a
 	}
 	now := h.config.Now()
 	said := f.Hello
-	c := &conn{hello: said, caller: caller, held: said.Held, keys: said.Keys, kid: said.KeyID, log: said.Position, sent: said.Position, owed: unasked}
+	c := &conn{hello: said, caller: caller, since: now, held: said.Held, keys: said.Keys, kid: said.KeyID, log: said.Position, sent: said.Position, owed: unasked}
 	tenant := caller.Tenant
 	if tenant == "" {
 		tenant = pap.Platform

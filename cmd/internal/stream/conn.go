@@ -21,6 +21,7 @@ type conn struct {
 	key      string // of its pap.PEP
 	audience *audience
 	serial   uint64 // spreads heartbeats and checks
+	since    time.Time
 	ws       *websocket.Conn
 	wake     chan struct{} // of a poll, instead of ws
 	place    place         // under the queue's lock
@@ -342,4 +343,3 @@ func (h *Hub) overdue(now time.Time) {
 		h.remove(c, fmt.Errorf("%w: a release was not acknowledged within %s", errPEP, ackWithin))
 	}
 }
-

@@ -62,11 +62,13 @@ type Config struct {
 	// or certificate; default 32768 and 16384.
 	Connections   int
 	PerCredential int
+	// HelloWithin is how long a PEP may take to say hello; default 5 s.
+	HelloWithin time.Duration
 }
 
 // Times of a node that are no part of the protocol.
 const (
-	helloWithin = 5 * time.Second
+	helloWithin = 5 * time.Second // Config.HelloWithin
 	// ackWithin is how long a PEP may take over a release, compiling included.
 	ackWithin = 2 * time.Minute
 	// stallAfter is when a write gives up its place among the writers.
@@ -148,6 +150,9 @@ func New(c Config) *Hub {
 	}
 	if c.PerCredential == 0 {
 		c.PerCredential = 16_384
+	}
+	if c.HelloWithin == 0 {
+		c.HelloWithin = helloWithin
 	}
 	h := &Hub{
 		config: c, live: newLive(), releases: map[uint64]*release{}, audiences: map[string]*audience{},

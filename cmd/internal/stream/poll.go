@@ -45,7 +45,8 @@ func (h *Hub) poll(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	body := http.MaxBytesReader(w, r.Body, maxPollFrames*wire.MaxPEPFrame)
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(helloWithin)) // a test's recorder has none
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Now().Add(h.config.HelloWithin)) // a test's recorder has none
 	hello, err := wire.ReadPart(body, wire.MaxPEPFrame)
 	if err != nil {
 		h.refuse(w, fmt.Errorf("%w: want a hello as a part: %w", errPEP, err))
@@ -67,6 +68,7 @@ func (h *Hub) poll(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, err)
 		return
 	}
+	_ = control.SetReadDeadline(time.Time{}) // else the wait ends with it
 	if err := h.add(c); err != nil {
 		h.refuse(w, err)
 		return

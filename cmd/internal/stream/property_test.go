@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/xiezhi-project/xiezhi/bundles"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/access"
 	"github.com/xiezhi-project/xiezhi/pap"
+	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 	wire "github.com/xiezhi-project/xiezhi/pep-sdk/stream"
 )
 
@@ -278,8 +280,8 @@ func (f *fleet) converges() {
 		}
 		f.lines[i].settle(f)
 	}
-	for range stateEvery * phases { // a timed comparison for everybody
-		f.w.pass(time.Second)
+	for range stateEvery + 1 { // a timed comparison for everybody
+		f.w.pass(wire.HeartbeatEvery)
 		for _, n := range f.nodes {
 			n.sync()
 		}
@@ -534,5 +536,58 @@ func TestNothingIsVouchedForWithoutAReadOfTheStore(t *testing.T) {
 	l.settle(t)
 	if beats() != 2 || m.held.Position != 0 {
 		t.Errorf("after a gap: %d heartbeats, position %d", beats(), m.held.Position)
+	}
+}
+
+func TestAPEPOfALogThatIsNoMoreStartsAnew(t *testing.T) {
+	w := newWorld(t)
+	for i := range 5 {
+		w.grant("acme", fmt.Sprint("grt-", i), time.Hour)
+	}
+	n := w.node(t, "one")
+	n.sync()
+	m := w.model("pep", nil, "acme")
+	l := n.dial(t, m)
+	l.settle(t)
+	l.hangUp()
+	w.records = w.records[:3] // the store was restored from a backup
+	w.revoke("acme", "grt-0")
+	n = w.node(t, "one")
+	n.sync()
+	l = n.dial(t, m)
+	l.settle(t)
+	if m.held.Position != 5 {
+		t.Fatalf("a node that may only be behind makes it start anew: position %d", m.held.Position)
+	}
+	w.pass(wire.HeartbeatEvery)
+	n.sync()
+	l.settle(t)
+	w.mustAgree(t, m)
+}
+
+func TestALogLargerThanAFrameTakesEffectTogether(t *testing.T) {
+	w := newWorld(t)
+	long := strings.Repeat("x", 100_000)
+	for i := range 50 {
+		now := w.Now()
+		w.put(pap.KindRestriction, "acme", fmt.Sprint("rst-", i), authz.Restriction{
+			ID: fmt.Sprint("rst-", i), Tenant: "acme", Rules: []authz.RestrictionRule{{Condition: long}}, Validity: authz.Validity{Start: now, End: now.Add(time.Hour)},
+		})
+	}
+	n := w.node(t, "one")
+	n.sync()
+	m := w.model("pep", nil, "acme")
+	l := n.dial(t, m)
+	l.write(2)
+	frames := len(l.down)
+	for range frames - 1 {
+		l.deliver(t)
+	}
+	if frames < 4 || len(m.entries) != 0 {
+		t.Fatalf("%d frames, %d entries before the last", frames, len(m.entries))
+	}
+	l.settle(t)
+	if len(m.entries) != 50 || m.held.Position != 50 {
+		t.Errorf("%d entries at %d", len(m.entries), m.held.Position)
 	}
 }

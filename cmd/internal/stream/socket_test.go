@@ -280,7 +280,7 @@ func TestAGrantGoesAheadOfAReleaseUnderWay(t *testing.T) {
 
 func TestPEPsThatNeverReadDelayNobody(t *testing.T) {
 	w := newWorld(t)
-	large := make([]byte, 12<<20) // beyond what the kernel keeps for a socket
+	large := make([]byte, 5<<20) // beyond what the kernel keeps for a socket
 	for i := range large {
 		large[i] = byte(rand.Uint32())
 	}
@@ -293,8 +293,17 @@ func TestPEPsThatNeverReadDelayNobody(t *testing.T) {
 	s.sync()
 	good.until("the large release", at(2, 0))
 	const frozen = 3 * writers / 2
+	small := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+		if err == nil {
+			err = conn.(*net.TCPConn).SetReadBuffer(4 << 10)
+		}
+		return conn, err
+	}}}
 	for i := range frozen {
-		ws, err := s.dial("frozen", nil)
+		ws, _, err := websocket.Dial(context.Background(), s.url+Path, &websocket.DialOptions{
+			HTTPClient: small, Subprotocols: []string{wire.Subprotocol}, HTTPHeader: http.Header{"Authorization": {"Bearer acme shop"}},
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -384,6 +393,7 @@ func TestHalfAFrameAndSilenceHarmNobody(t *testing.T) {
 	w := newWorld(t)
 	w.publish(map[string]string{"platform/p": "1"})
 	s := w.serve(t, "one")
+	s.config.HelloWithin = 100 * time.Millisecond
 	s.sync()
 	address := strings.TrimPrefix(s.url, "http://")
 	upgrade := "GET /stream HTTP/1.1\r\nHost: " + address + "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" +
@@ -676,6 +686,7 @@ func TestPollingGoesThroughTheSameStates(t *testing.T) {
 	w.grant("acme", "grt-1", time.Hour)
 	w.publish(map[string]string{"platform/p": "1"})
 	s := w.serve(t, "one")
+	s.config.HelloWithin = 200 * time.Millisecond
 	s.sync()
 	m := w.model("poller", nil, "acme")
 	must := func(wait string, more ...[]byte) {
@@ -703,6 +714,7 @@ func TestPollingGoesThroughTheSameStates(t *testing.T) {
 		polled <- err
 	}()
 	eventually(t, "it waits", func() bool { return s.Stats().Connections == 1 })
+	<-time.After(2 * s.config.HelloWithin) // a wait is not bound by what bounds the hello
 	w.revoke("acme", "grt-1")
 	s.sync()
 	if err := <-polled; err != nil {

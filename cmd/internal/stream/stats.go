@@ -21,7 +21,7 @@ type Stats struct {
 }
 
 type counters struct {
-	connections                                              atomic.Int64
+	connections                                               atomic.Int64
 	frames, bytes, signatures, packed, acks, rejects, resyncs atomic.Uint64
 	refused, dropped, expelled, stalls, writeErrors, failures atomic.Uint64
 }

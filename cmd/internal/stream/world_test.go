@@ -95,7 +95,7 @@ func (w *world) grant(tenant, id string, life time.Duration) uint64 {
 	now := w.Now().UTC()
 	return w.put(pap.KindGrant, tenant, id, authz.Grant{
 		ID: id, Tenant: tenant, Satisfies: []authz.RuleRef{{Rule: "r", Digest: "d"}}, Requests: []string{"digest"},
-		Request: authz.Request{Tenant: tenant, Subject: authz.Entity{Type: "user", ID: "secret-person"}, Action: authz.Action{Name: "x"}, Resource: authz.Entity{Type: "x", ID: "x"}},
+		Request:  authz.Request{Tenant: tenant, Subject: authz.Entity{Type: "user", ID: "secret-person"}, Action: authz.Action{Name: "x"}, Resource: authz.Entity{Type: "x", ID: "x"}},
 		Validity: authz.Validity{Start: now, End: now.Add(life)}, Reason: "secret-reason", CreatedBy: "user:secret-person", CreatedAt: now,
 	})
 }

@@ -206,6 +206,9 @@ func (h *Hub) heldIsRevoked(c *conn) bool {
 }
 
 func (h *Hub) lacksLog(c *conn) ([][]byte, error) {
+	if c.log > h.head.Position && h.read.After(c.since) {
+		c.reset = true // a read since its hello finds less than it holds: the log is another one
+	}
 	switch {
 	case c.log >= h.head.Position && !c.reset, len(c.unacked) >= maxUnacked:
 		return nil, nil
@@ -219,6 +222,9 @@ func (h *Hub) lacksLog(c *conn) ([][]byte, error) {
 	frames, err := h.logFrames(c.audience, key)
 	if err != nil {
 		return nil, err
+	}
+	if key.reset {
+		c.held.Position = 0 // whatever it acknowledges now is newer
 	}
 	c.reset, c.refusedAt = false, time.Time{}
 	c.log, c.sent = h.head.Position, max(c.sent, h.head.Position)

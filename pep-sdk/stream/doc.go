@@ -46,9 +46,8 @@
 // compare; one whose [StateDigest] differs asks for the log from 0 (resync).
 // Where the store was restored from a backup, its log ends below what a PEP
 // holds: once a read that began after the hello shows that, the node sends a
-// Reset that leads to a lower position, and the PEP takes it. What decides is
-// the signature and the audience; a replayed Reset is found out by the next
-// heartbeat, whose position is higher.
+// Reset that leads to a lower position, once in a connection. A PEP that does
+// not take it refuses it, and the operator sees that.
 //
 // # Polling
 //

@@ -86,6 +86,14 @@ func (h *Hub) newAudience(tenants []string) *audience {
 	return a
 }
 
+// has reports whether this audience gets a release with this digest.
+func (a *audience) has(release uint64, digest string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	t := a.targets[release]
+	return t != nil && t.content != nil && t.digest == digest
+}
+
 // forgetSigned drops what was signed where the key may be revoked by now.
 func (h *Hub) forgetSigned(a *audience) {
 	a.mu.Lock()

@@ -34,6 +34,7 @@ type conn struct {
 	log     uint64    // position that the next range begins at
 	sent    uint64    // highest position that it was sent to
 	reset   bool      // the next range begins at 0
+	anew    bool      // it was reset since the log ends below what it held
 	unacked []uint64  // positions that ranges under way lead to
 	// pending is the release under way; Release 0 is none.
 	pending   wire.Held
@@ -181,12 +182,13 @@ func (h *Hub) receive(c *conn, data []byte) error {
 	return nil
 }
 
-// ack takes what the PEP says it holds, if that can be. The lock is held.
+// ack takes what the PEP says it holds, if that can be: a release may also have
+// come over an earlier connection. The lock is held.
 func (c *conn) ack(held *wire.Held, now time.Time) error {
 	is := func(other wire.Held) bool { return held.Release == other.Release && held.Digest == other.Digest }
 	sent := c.pending.Release != 0 && is(c.pending)
 	switch {
-	case !is(c.held) && !sent && !is(c.former):
+	case !is(c.held) && !sent && !is(c.former) && !(held.Release > c.held.Release && c.audience.has(held.Release, held.Digest)):
 		return fmt.Errorf("%w: it acknowledges release %d, which it was not sent", errPEP, held.Release)
 	case held.Position > c.sent:
 		return fmt.Errorf("%w: it acknowledges position %d and was sent %d", errPEP, held.Position, c.sent)

@@ -63,7 +63,7 @@ func (h *Hub) poll(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, errFull)
 		return
 	}
-	c.refused, c.pep.Rejects, c.pep.Rejected = before.refused, before.pep.Rejects, before.pep.Rejected
+	c.resume(&before, h.config.Now())
 	if err := h.hear(c, body); err != nil {
 		h.refuse(w, err)
 		return
@@ -75,12 +75,15 @@ func (h *Hub) poll(w http.ResponseWriter, r *http.Request) {
 	}
 	defer h.remove(c, nil)
 	answer, bye := h.await(r.Context(), c, wait)
+	written := h.answer(w, answer, bye)
 	c.mu.Lock()
 	c.pep.SeenAt = h.config.Now()
-	seen := polled{c.pep, c.refused}
+	seen := polled{pep: c.pep, refused: c.refused}
+	if written {
+		seen.pending, seen.pendingAt = c.pending, c.pendingAt
+	}
 	c.mu.Unlock()
 	h.view.poll(seen)
-	h.answer(w, answer, bye)
 }
 
 func pollWait(r *http.Request) (time.Duration, error) {
@@ -128,11 +131,23 @@ func (h *Hub) hear(c *conn, body io.Reader) error {
 // answered.
 func (c *conn) refuses(f *wire.Frame, now time.Time) {
 	if f.Release != 0 {
-		c.refused = wire.Held{Release: f.Release}
+		c.refused, c.pending = wire.Held{Release: f.Release}, wire.Held{}
 	}
 	c.pep.Rejects++
 	c.pep.Rejected = &pap.Rejection{Release: f.Release, Position: f.Position, Reason: f.Reason, At: now}
 }
+
+// resume goes on from the poll before. It is not added yet.
+func (c *conn) resume(before *polled, now time.Time) {
+	c.refused, c.pep.Rejects, c.pep.Rejected = before.refused, before.pep.Rejects, before.pep.Rejected
+	if p := before.pending; p.Release > c.held.Release && now.Sub(before.pendingAt) < pollCompiles {
+		c.pending, c.pendingAt = p, before.pendingAt
+	}
+}
+
+// pollCompiles is how long a PEP that polls may take over a release before it
+// is sent again: its answer may have been lost.
+const pollCompiles = 15 * time.Second
 
 // pollBuild is how long a poll waits at least for what is being built for it,
 // and for a read of the store.
@@ -206,7 +221,7 @@ func (c *conn) told() bool {
 	return c.greeted
 }
 
-func (h *Hub) answer(w http.ResponseWriter, frames [][]byte, bye bool) {
+func (h *Hub) answer(w http.ResponseWriter, frames [][]byte, bye bool) (written bool) {
 	size := 0
 	for _, frame := range frames {
 		size += len(frame) + 4
@@ -220,10 +235,11 @@ func (h *Hub) answer(w http.ResponseWriter, frames [][]byte, bye bool) {
 	}
 	for _, frame := range frames {
 		if !writePart(w, frame) {
-			return
+			return false
 		}
 		h.stats.bytes.Add(uint64(len(frame)))
 	}
+	return true
 }
 
 // writePart writes a frame as a part without copying it.

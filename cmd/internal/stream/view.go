@@ -47,6 +47,9 @@ func (v *view) beaten(c *conn) {
 type polled struct {
 	pep     pap.PEP
 	refused wire.Held
+	// pending is what the last answer brought, and may still be compiled.
+	pending   wire.Held
+	pendingAt time.Time
 }
 
 // before returns what is kept of a PEP that polls; it is not ok where there

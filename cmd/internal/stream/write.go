@@ -206,8 +206,8 @@ func (h *Hub) heldIsRevoked(c *conn) bool {
 }
 
 func (h *Hub) lacksLog(c *conn) ([][]byte, error) {
-	if c.log > h.head.Position && h.read.After(c.since) {
-		c.reset = true // a read since its hello finds less than it holds: the log is another one
+	if c.log > h.head.Position && h.read.After(c.since) && !c.anew {
+		c.reset, c.anew = true, true // a read since its hello finds less than it holds: the log is another one
 	}
 	switch {
 	case c.log >= h.head.Position && !c.reset, len(c.unacked) >= maxUnacked:

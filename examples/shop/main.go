@@ -17,7 +17,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/xiezhi-project/xiezhi/bundles/trust"
 	"github.com/xiezhi-project/xiezhi/pdp/local"
 	pep "github.com/xiezhi-project/xiezhi/pep-sdk"
 )
@@ -82,7 +81,7 @@ func settings(o options, log *slog.Logger) (pep.Config, error) {
 	if err != nil {
 		return c, err
 	}
-	if c.Trust, err = trust.ParseRoot(data); err != nil {
+	if c.Trust, err = pep.ParseTrust(data); err != nil {
 		return c, err
 	}
 	c.Engine, c.Dir = local.New(local.Options{}), o.data

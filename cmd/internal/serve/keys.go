@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -107,8 +108,8 @@ func (k *keyring) take(stored pap.SignedKeys) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.kept = max(k.kept, stored.Version)
-	if stored.Version < k.current.Set().Version() || stored.Signed == k.current.Set().Signed() {
-		return nil
+	if set := k.current.Set(); stored.Version < set.Version() && issuer(stored.Signed) == set.Installation() || stored.Signed == set.Signed() {
+		return nil // ours is newer, and maybe of a root that did not sign the old one
 	}
 	next, err := k.current.With(stored.Signed, k.now())
 	if err != nil {
@@ -119,6 +120,19 @@ func (k *keyring) take(stored pap.SignedKeys) error {
 			"folder", k.dir, "version", k.folder.Set().Version(), "newest", next.Set().Version())
 	}
 	return k.use(next)
+}
+
+// issuer is whose set it claims to be; nothing is verified.
+func issuer(signed string) string {
+	var claims struct {
+		Issuer string `json:"iss"`
+	}
+	if parts := strings.Split(signed, "."); len(parts) == 3 {
+		if text, err := base64.RawURLEncoding.DecodeString(parts[1]); err == nil && json.Unmarshal(text, &claims) == nil {
+			return claims.Issuer
+		}
+	}
+	return ""
 }
 
 func (k *keyring) use(next *trust.Ring) error {
@@ -163,15 +177,21 @@ const watchEvery = time.Second
 func (k *keyring) watch(ctx context.Context) {
 	ticker := time.NewTicker(watchEvery)
 	defer ticker.Stop()
+	var told string
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			if err := k.look(ctx); err != nil && ctx.Err() == nil {
-				k.log.Error("cannot take over the folder of keys; it is tried again when it changes", "folder", k.dir, "error", err)
-			}
 		}
+		var text string
+		if err := k.look(ctx); err != nil && ctx.Err() == nil {
+			text = err.Error()
+		}
+		if text != told && text != "" {
+			k.log.Error("cannot take over the folder of keys; it is looked at again", "folder", k.dir, "error", text)
+		}
+		told = text
 	}
 }
 
@@ -180,16 +200,7 @@ func (k *keyring) look(ctx context.Context) error {
 	if err := k.reopen(); err != nil {
 		return err
 	}
-	if k.ring().Set().Version() > k.keptVersion() && k.pap != nil {
-		return k.keep(ctx)
-	}
-	return nil
-}
-
-func (k *keyring) keptVersion() uint64 {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.kept
+	return k.keep(ctx)
 }
 
 func (k *keyring) reopen() error {
@@ -199,11 +210,11 @@ func (k *keyring) reopen() error {
 	if stamp == k.stamp {
 		return nil
 	}
-	k.stamp = stamp // what is wrong with it is told once
 	folder, err := trust.OpenRing(k.dir, k.now())
 	if err != nil {
 		return err
 	}
+	k.stamp = stamp
 	next := folder
 	if newest := k.current.Set(); folder.Set().Version() < newest.Version() {
 		if next, err = folder.With(newest.Signed(), k.now()); err != nil {

@@ -18,7 +18,7 @@ import (
 func newPolicy() *cobra.Command {
 	cmd := group(&cobra.Command{
 		Use:     "policy",
-		Short:   "Write, check, test and try policies, without a server",
+		Short:   "Write, check, test and try policies, without a server; push",
 		Example: "  xiezhi policy new tenants/acme/disks\n  xiezhi policy test",
 	})
 	cmd.AddCommand(
@@ -27,6 +27,7 @@ func newPolicy() *cobra.Command {
 		newPolicyTest(),
 		newPolicyEval(),
 		newPolicyFmt(),
+		newPolicyPush(),
 	)
 	return cmd
 }

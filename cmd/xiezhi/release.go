@@ -19,6 +19,8 @@ type release struct {
 	Unreviewed bool      `json:"unreviewed,omitempty"`
 	Author     string    `json:"author"`
 	Note       string    `json:"note,omitempty"`
+	Source     string    `json:"source,omitempty"`
+	Commit     string    `json:"commit,omitempty"`
 	CreatedAt  time.Time `json:"created_at"`
 	Revision   string    `json:"revision,omitempty"`
 }
@@ -27,9 +29,9 @@ func newRelease() *cobra.Command {
 	cmd := group(&cobra.Command{
 		Use:     "release",
 		Short:   "List, publish, compare and restore releases of a server",
-		Example: "  xiezhi release list\n  xiezhi release diff 41 42\n  xiezhi release restore 41",
+		Example: "  xiezhi release list\n  xiezhi release await 42\n  xiezhi release diff 41 42\n  xiezhi release restore 41",
 	})
-	cmd.AddCommand(newReleaseList(), newReleasePublish(), newReleaseDiff(), newReleaseRestore())
+	cmd.AddCommand(newReleaseList(), newReleasePublish(), newReleaseAwait(), newReleaseRollout(), newReleaseDiff(), newReleaseRestore())
 	return cmd
 }
 
@@ -58,6 +60,9 @@ func newReleaseList() *cobra.Command {
 				note := r.Note
 				if r.Unreviewed {
 					note = strings.TrimSpace("unreviewed; " + note)
+				}
+				if r.Commit != "" {
+					note = strings.TrimSpace("commit " + r.Commit[:min(12, len(r.Commit))] + "; " + note)
 				}
 				rows = append(rows, []string{strconv.FormatUint(r.Number, 10), r.CreatedAt.Local().Format(time.DateTime), r.Author, shortDigest(r.Digest), note})
 			}

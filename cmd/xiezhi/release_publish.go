@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -23,6 +24,7 @@ func newReleasePublish() *cobra.Command {
 		note   string
 		prune  bool
 		only   string
+		staged stagedFlags
 	)
 	cmd := &cobra.Command{
 		Use:   "publish",
@@ -30,8 +32,12 @@ func newReleasePublish() *cobra.Command {
 		Long: `Publish compares a policy folder with the newest release of a server, writes each file
 that differs as a draft, and publishes those drafts as one release: it compiles and
 its test cases pass, or nothing changes. Files that the folder lacks stay, unless
---prune is given. A tenant's author names the own part with --only.`,
-		Example: "  xiezhi release publish --policies ./policies --note 'no GPUs'\n  xiezhi release publish --only tenants/acme/",
+--prune is given. A tenant's author names the own part with --only.
+
+With --stage the release reaches the PEPs that each stage selects, one stage after
+another, and then all others. It stops by itself and is taken back when one of them
+rejects it. With --await the command ends when a quorum of the PEPs holds it.`,
+		Example: "  xiezhi release publish --policies ./policies --note 'no GPUs'\n  xiezhi release publish --only tenants/acme/\n  xiezhi release publish --stage ring=canary --stage zone=a --min-stage 5m --await all --wait 30m",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			server, err := at.open()
@@ -48,7 +54,11 @@ its test cases pass, or nothing changes. Files that the folder lacks stay, unles
 			if err != nil {
 				return err
 			}
-			made, changed, err := publish(cmd.Context(), server, content, only, prune, note)
+			body, err := staged.body(note)
+			if err != nil {
+				return err
+			}
+			made, changed, err := publish(cmd.Context(), server, content, only, prune, body)
 			var status *statusError
 			if errors.As(err, &status) && status.code == http.StatusUnprocessableEntity {
 				cmd.PrintErrf("xiezhi: %s\n", printable(err.Error()))
@@ -57,19 +67,10 @@ its test cases pass, or nothing changes. Files that the folder lacks stay, unles
 			if err != nil {
 				return err
 			}
-			if wantsJSON(cmd) {
-				return printJSON(cmd, map[string]any{"release": made, "changed": changed})
+			if err := printPublished(cmd, made, changed); err != nil || len(changed) == 0 {
+				return err
 			}
-			p := newPrinter(cmd)
-			if len(changed) == 0 {
-				p.line("nothing to publish: the newest release is the same")
-				return p.err
-			}
-			for _, c := range changed {
-				p.line("  %s", c)
-			}
-			p.line("release %s published, revision %s", strconv.FormatUint(made.Number, 10), made.Revision)
-			return p.err
+			return staged.wait(cmd, server, made)
 		},
 	}
 	at.register(cmd)
@@ -77,11 +78,77 @@ its test cases pass, or nothing changes. Files that the folder lacks stay, unles
 	cmd.Flags().StringVar(&note, "note", "", "what the release is for")
 	cmd.Flags().BoolVar(&prune, "prune", false, "remove files of the release that the folder lacks")
 	cmd.Flags().StringVar(&only, "only", "", "publish only paths with this `prefix`")
+	staged.register(cmd)
 	return cmd
 }
 
+func printPublished(cmd *cobra.Command, made release, changed []string) error {
+	if wantsJSON(cmd) {
+		return printJSON(cmd, map[string]any{"release": made, "changed": changed})
+	}
+	p := newPrinter(cmd)
+	if len(changed) == 0 {
+		p.line("nothing to publish: the newest release is the same")
+		return p.err
+	}
+	for _, c := range changed {
+		p.line("  %s", c)
+	}
+	p.line("release %s published, revision %s", strconv.FormatUint(made.Number, 10), made.Revision)
+	return p.err
+}
+
+// stagedFlags say how a release reaches PEPs.
+type stagedFlags struct {
+	stages   []string
+	minStage time.Duration
+	await    string
+	within   time.Duration
+}
+
+func (f *stagedFlags) register(cmd *cobra.Command) {
+	cmd.Flags().StringArrayVar(&f.stages, "stage", nil, "PEPs that get it first: `label=value` with commas, or ids; again for each stage")
+	cmd.Flags().DurationVar(&f.minStage, "min-stage", 0, "how long each stage lasts at least")
+	cmd.Flags().StringVar(&f.await, "await", "", "wait for a `quorum` of the PEPs: all, a share such as 90%, or a number")
+	cmd.Flags().DurationVar(&f.within, "wait", longestWait, "how long --await waits")
+}
+
+// body is the publication without its drafts.
+func (f *stagedFlags) body(note string) (map[string]any, error) {
+	body := map[string]any{"note": note}
+	if len(f.stages) == 0 {
+		return body, nil
+	}
+	stages := make([]selector, len(f.stages))
+	for i, text := range f.stages {
+		var err error
+		if stages[i], err = parseSelector(text); err != nil {
+			return nil, fmt.Errorf("--stage %w", err)
+		}
+	}
+	body["stages"], body["min_stage_seconds"] = stages, int(f.minStage.Seconds())
+	return body, nil
+}
+
+func (f *stagedFlags) wait(cmd *cobra.Command, server *remote, made release) error {
+	if f.await == "" {
+		return nil
+	}
+	number := strconv.FormatUint(made.Number, 10)
+	reached, err := await(cmd.Context(), server, number, f.await, f.within)
+	if err != nil {
+		return sayMissing(cmd, err)
+	}
+	if wantsJSON(cmd) {
+		return nil // the release was printed, and the exit code says the rest
+	}
+	p := newPrinter(cmd)
+	p.line("%s", reached.text("release "+number))
+	return p.err
+}
+
 // publish returns the release and the paths that changed.
-func publish(ctx context.Context, server *remote, content *bundles.Content, only string, prune bool, note string) (release, []string, error) {
+func publish(ctx context.Context, server *remote, content *bundles.Content, only string, prune bool, body map[string]any) (release, []string, error) {
 	there, err := newestFiles(ctx, server)
 	if err != nil {
 		return release{}, nil, err
@@ -112,7 +179,8 @@ func publish(ctx context.Context, server *remote, content *bundles.Content, only
 		return release{}, changed, nil
 	}
 	var made release
-	err = server.send(ctx, http.MethodPost, "/api/v1/releases", map[string]any{"drafts": changed, "note": note}, &made)
+	body["drafts"] = changed
+	err = server.send(ctx, http.MethodPost, "/api/v1/releases", body, &made)
 	return made, changed, err
 }
 

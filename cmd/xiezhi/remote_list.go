@@ -9,13 +9,18 @@ import (
 	"strconv"
 )
 
-// get reads one answer into out.
-func (r *remote) get(ctx context.Context, path string, query url.Values, out any) error {
+// asking is the server asked with query parameters.
+func (r *remote) asking(query url.Values) *remote {
 	base := *r.base
 	base.RawQuery = query.Encode()
 	asked := *r
 	asked.base = &base
-	answer, err := asked.call(ctx, http.MethodGet, path, nil)
+	return &asked
+}
+
+// get reads one answer into out.
+func (r *remote) get(ctx context.Context, path string, query url.Values, out any) error {
+	answer, err := r.asking(query).call(ctx, http.MethodGet, path, nil)
 	if err != nil {
 		return err
 	}

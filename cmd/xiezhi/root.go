@@ -32,6 +32,7 @@ with every reason, by policies in Rego, Cedar and rule documents.
 		newDecide(),
 		newPolicy(),
 		newRelease(),
+		newPEPs(),
 		newBundle(),
 		newKeys(),
 		newToken(),

@@ -1,6 +1,7 @@
 package pep
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,6 +31,11 @@ type records struct {
 	caller string
 	spool  *spool.Spool
 
+	// Of the spool's goroutine alone: records of the batch under way that the
+	// server has settled, and why it dropped one; "" where it took it.
+	settled map[string]string
+	most    int // records of the next call
+
 	mu      sync.Mutex
 	sent    uint64
 	dropped uint64
@@ -37,7 +44,7 @@ type records struct {
 }
 
 func openRecords(dir string, config *Config, server *url.URL) (*records, error) {
-	r := &records{config: config, log: config.Log, door: server.JoinPath("/api/v1/audit/decisions").String(), caller: "pep:" + config.ID}
+	r := &records{config: config, log: config.Log, door: server.JoinPath("/api/v1/audit/decisions").String(), caller: "pep:" + config.ID, settled: map[string]string{}, most: shipRecords}
 	var err error
 	r.spool, err = spool.Open(dir, spool.Options{MaxBytes: config.SpoolMaxBytes, Log: config.Log}, r.ship)
 	return r, err
@@ -72,44 +79,49 @@ func (r *records) count(to *uint64, n uint64) {
 	*to += n
 }
 
-// shipment is what became of some records.
-type shipment struct {
-	taken   uint64
-	dropped []refusedRecord
-}
-
 type refusedRecord struct {
 	ID     string `json:"id"`
 	Reason string `json:"reason"`
 }
 
-// ship is the spool's sink. It counts only when all of a batch is settled:
-// the spool hands over the whole batch again after an error, and the server
-// knows records by id.
+// ship is the spool's sink. After an error the spool hands over the same
+// records again, so it counts when all of a batch is settled, and remembers
+// until then what already was.
 func (r *records) ship(ctx context.Context, batch []authz.AuditRecord) error {
-	var all shipment
-	for len(batch) > 0 {
-		body, n := encodeRecords(batch)
-		if err := r.shipSome(ctx, batch[:n], body, &all); err != nil {
+	left := slices.DeleteFunc(slices.Clone(batch), func(record authz.AuditRecord) bool {
+		_, settled := r.settled[record.ID]
+		return settled
+	})
+	for len(left) > 0 {
+		body, n := encodeRecords(left, r.most)
+		settled, err := r.shipSome(ctx, left[:n], body)
+		if err != nil {
 			return err
 		}
-		batch = batch[n:]
+		left = left[settled:]
 	}
-	for _, d := range all.dropped {
-		r.log.Error("the server does not take a decision record", "id", d.ID, "reason", d.Reason)
+	var sent, dropped uint64
+	for i := range batch {
+		if why := r.settled[batch[i].ID]; why == "" {
+			sent++
+		} else {
+			dropped++
+			r.log.Error("the server does not take a decision record", "id", batch[i].ID, "reason", why)
+		}
 	}
+	clear(r.settled)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.sent += all.taken
-	r.dropped += uint64(len(all.dropped))
+	r.sent += sent
+	r.dropped += dropped
 	return nil
 }
 
 // encodeRecords writes the beginning of a batch as one body, and says how many
 // records it holds: at least one.
-func encodeRecords(batch []authz.AuditRecord) (body []byte, n int) {
+func encodeRecords(batch []authz.AuditRecord, most int) (body []byte, n int) {
 	body = append(body, `{"records":[`...)
-	for n < len(batch) && n < shipRecords && (n == 0 || len(body) < shipBytes) {
+	for n < len(batch) && n < most && (n == 0 || len(body) < shipBytes) {
 		if n > 0 {
 			body = append(body, ',')
 		}
@@ -119,10 +131,10 @@ func encodeRecords(batch []authz.AuditRecord) (body []byte, n int) {
 	return append(body, `]}`...), n
 }
 
-// shipSome ships records in one call. What the server cannot read is halved
-// until the one record that it cannot read is found and dropped: nothing else
-// must wait behind it for ever.
-func (r *records) shipSome(ctx context.Context, some []authz.AuditRecord, body []byte, all *shipment) error {
+// shipSome ships records in one call and says how many are settled. What the
+// server cannot read is tried in smaller parts until the one record that it
+// cannot read is found and dropped: nothing else must wait behind it for ever.
+func (r *records) shipSome(ctx context.Context, some []authz.AuditRecord, body []byte) (settled int, err error) {
 	bounded, cancel := context.WithTimeout(ctx, shipWithin)
 	defer cancel()
 	data, err := post(bounded, r.config, r.door, body)
@@ -130,33 +142,41 @@ func (r *records) shipSome(ctx context.Context, some []authz.AuditRecord, body [
 	unreadable := errors.As(err, &refused) && (refused.Status == http.StatusBadRequest ||
 		refused.Status == http.StatusRequestEntityTooLarge || refused.Status == http.StatusUnprocessableEntity)
 	switch {
-	case unreadable && len(some) == 1:
-		all.dropped = append(all.dropped, refusedRecord{some[0].ID, refused.Error()})
-		return nil
+	case unreadable && len(some) > 1:
+		r.most = len(some) / 2
+		return 0, nil
 	case unreadable:
-		for _, half := range [][]authz.AuditRecord{some[:len(some)/2], some[len(some)/2:]} {
-			body, _ := encodeRecords(half)
-			if err := r.shipSome(ctx, half, body, all); err != nil {
-				return err
-			}
-		}
-		return nil
+		r.settled[some[0].ID] = refused.Error()
 	case err != nil:
-		return fmt.Errorf("ship decision records: %w", err)
+		return 0, fmt.Errorf("ship decision records: %w", err)
+	default:
+		err = r.settle(some, data)
 	}
+	r.most = min(2*r.most, shipRecords)
+	return len(some), err
+}
+
+// settle notes what the server says of records.
+func (r *records) settle(some []authz.AuditRecord, data []byte) error {
 	var answer struct {
-		Accepted   uint64          `json:"accepted"`
-		Duplicates uint64          `json:"duplicates"`
+		Accepted   int             `json:"accepted"`
+		Duplicates int             `json:"duplicates"`
 		Refused    []refusedRecord `json:"refused"`
 	}
 	if err := json.Unmarshal(data, &answer); err != nil {
 		return fmt.Errorf("ship decision records: the answer: %w", err)
 	}
-	if answer.Accepted+answer.Duplicates+uint64(len(answer.Refused)) != uint64(len(some)) {
+	if answer.Accepted+answer.Duplicates+len(answer.Refused) != len(some) {
 		return fmt.Errorf("ship decision records: %d sent, and %d accepted, %d known, %d refused", len(some), answer.Accepted, answer.Duplicates, len(answer.Refused))
 	}
-	all.taken += answer.Accepted + answer.Duplicates
-	all.dropped = append(all.dropped, answer.Refused...)
+	for i := range some {
+		r.settled[some[i].ID] = ""
+	}
+	for _, refused := range answer.Refused {
+		if _, ours := r.settled[refused.ID]; ours {
+			r.settled[refused.ID] = cmp.Or(refused.Reason, "without a reason")
+		}
+	}
 	return nil
 }
 

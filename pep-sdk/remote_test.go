@@ -195,12 +195,7 @@ func TestRecordsArriveOnceAndWhatIsRefusedIsCounted(t *testing.T) {
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		if calls++; calls%3 == 0 && calls < 12 { // it takes them and the answer is lost
-			r.Body = io.NopCloser(strings.NewReader(string(data)))
-			n.takeRecords(httpDiscard{}, r)
-			w.WriteHeader(http.StatusBadGateway)
-			return
-		}
+		calls++
 		var batch struct {
 			Records []authz.AuditRecord `json:"records"`
 		}
@@ -223,6 +218,10 @@ func TestRecordsArriveOnceAndWhatIsRefusedIsCounted(t *testing.T) {
 				accepted++
 				n.records[record.ID]++
 			}
+		}
+		if calls%3 == 0 && calls < 12 { // it took them, and the answer is lost
+			w.WriteHeader(http.StatusBadGateway)
+			return
 		}
 		json.NewEncoder(w).Encode(map[string]any{"accepted": accepted, "duplicates": duplicates, "refused": refused})
 	}
@@ -253,17 +252,11 @@ func TestRecordsArriveOnceAndWhatIsRefusedIsCounted(t *testing.T) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for id := range ids {
-		if (n.records[id] > 0) == (poison[id] != "") {
+		if n.records[id] != 1 && poison[id] == "" || n.records[id] != 0 && poison[id] != "" {
 			t.Errorf("record %s (%q) came %d times", id, poison[id], n.records[id])
 		}
 	}
 }
-
-type httpDiscard struct{}
-
-func (httpDiscard) Header() http.Header            { return http.Header{} }
-func (httpDiscard) Write(data []byte) (int, error) { return len(data), nil }
-func (httpDiscard) WriteHeader(int)                {}
 
 func TestTokensAreReadAnew(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "token")

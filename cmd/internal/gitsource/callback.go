@@ -51,12 +51,13 @@ type notifier struct {
 	client                  *http.Client
 	log                     *slog.Logger
 	queue                   chan report
+	pause                   time.Duration // after the first try that failed
 	lost                    atomic.Uint64
 }
 
 // newNotifier refuses a URL that would send the token in the clear.
 func newNotifier(c Config) (*notifier, error) {
-	n := &notifier{target: c.StatusURL, tokenFile: c.StatusTokenFile, more: c.TargetURL, log: c.Log, queue: make(chan report, maxReports)}
+	n := &notifier{target: c.StatusURL, tokenFile: c.StatusTokenFile, more: c.TargetURL, log: c.Log, queue: make(chan report, maxReports), pause: reportPause}
 	n.client = &http.Client{Timeout: reportTimeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	if c.StatusURL == "" {
 		return n, nil
@@ -109,7 +110,7 @@ func (n *notifier) run(ctx context.Context) {
 }
 
 func (n *notifier) deliver(ctx context.Context, r report) error {
-	pause := reportPause
+	pause := n.pause
 	for try := 1; ; try++ {
 		again, err := n.send(ctx, r)
 		if err == nil || !again || try == reportTries {

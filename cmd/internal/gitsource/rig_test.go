@@ -5,17 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	git "github.com/go-git/go-git/v5"
-	gitconfig "github.com/go-git/go-git/v5/config"
-	"github.com/go-git/go-git/v5/plumbing"
-	"github.com/go-git/go-git/v5/plumbing/object"
 	"github.com/oklog/ulid/v2"
 
 	"github.com/xiezhi-project/xiezhi/bundles"
@@ -25,7 +19,7 @@ import (
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
 
-// installation is a store with the shipped policies as release 1.
+// installation is a store with a few policies as release 1.
 type installation struct {
 	t     *testing.T
 	store *sqlite.Store
@@ -48,7 +42,20 @@ func install(t *testing.T) *installation {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := i.pap.PublishContent(t.Context(), subject("user:root", "release.publish", "release.publish.platform", "release.publish.self"), shipped, "shipped", false); err != nil {
+	files := []bundles.File{
+		{Path: "platform/base.policy.yaml", Data: []byte(policy(1000))}, {Path: "tenants/acme/old.policy.yaml", Data: []byte(policy(900))},
+		{Path: "tenants/globex/own.policy.yaml", Data: []byte(policy(800))},
+	}
+	for _, f := range shipped.Files() {
+		if strings.HasPrefix(f.Path, "self/") && !strings.HasSuffix(f.Path, "_cases.yaml") {
+			files = append(files, f)
+		}
+	}
+	content, err := bundles.NewContent(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := i.pap.PublishContent(t.Context(), subject("user:root", "release.publish", "release.publish.platform", "release.publish.self"), content, "first", false); err != nil {
 		t.Fatal(err)
 	}
 	return i
@@ -131,95 +138,11 @@ func (i *installation) has(path, text string) bool {
 	return err == nil && string(data) == text
 }
 
-// repository is a working copy and what is pushed from it.
-type repository struct {
-	t      *testing.T
-	dir    string // of the working copy
-	remote string // the bare repository that sources follow
-	git    *git.Repository
-	sign   func(*git.CommitOptions)
-}
-
-func newRepository(t *testing.T) *repository {
-	t.Helper()
-	r := &repository{t: t, dir: t.TempDir(), remote: t.TempDir()}
-	main := plumbing.NewBranchReferenceName("main")
-	var err error
-	if _, err = git.PlainInitWithOptions(r.remote, &git.PlainInitOptions{Bare: true, InitOptions: git.InitOptions{DefaultBranch: main}}); err != nil {
-		t.Fatal(err)
-	}
-	if r.git, err = git.PlainInitWithOptions(r.dir, &git.PlainInitOptions{InitOptions: git.InitOptions{DefaultBranch: main}}); err != nil {
-		t.Fatal(err)
-	}
-	return r
-}
-
-func (r *repository) write(path, text string) {
-	r.t.Helper()
-	path = filepath.Join(r.dir, path)
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		r.t.Fatal(err)
-	}
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		r.t.Fatal(err)
-	}
-}
-
-func (r *repository) remove(path string) {
-	r.t.Helper()
-	if err := os.Remove(filepath.Join(r.dir, path)); err != nil {
-		r.t.Fatal(err)
-	}
-}
-
-// commit commits everything, also an empty change, and returns its id.
-func (r *repository) commit(message string) string {
-	r.t.Helper()
-	tree, err := r.git.Worktree()
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	if err := tree.AddWithOptions(&git.AddOptions{All: true}); err != nil {
-		r.t.Fatal(err)
-	}
-	options := &git.CommitOptions{Author: &object.Signature{Name: "Li Wei", Email: "li.wei@example.com", When: time.Now()}, AllowEmptyCommits: true}
-	if r.sign != nil {
-		r.sign(options)
-	}
-	id, err := tree.Commit(message, options)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	return id.String()
-}
-
-// push sends main to the remote, by force.
-func (r *repository) push() {
-	r.t.Helper()
-	remote := git.NewRemote(r.git.Storer, &gitconfig.RemoteConfig{Name: "origin", URLs: []string{r.remote}})
-	err := remote.Push(&git.PushOptions{RefSpecs: []gitconfig.RefSpec{"+refs/heads/main:refs/heads/main"}})
-	if err != nil && !errors.Is(err, git.NoErrAlreadyUpToDate) {
-		r.t.Fatal(err)
-	}
-}
-
-// reset moves main to an older commit, as git reset --hard does.
-func (r *repository) reset(id string) {
-	r.t.Helper()
-	tree, err := r.git.Worktree()
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	if err := tree.Reset(&git.ResetOptions{Commit: plumbing.NewHash(id), Mode: git.HardReset}); err != nil {
-		r.t.Fatal(err)
-	}
-}
-
 const sizes = "tenants/acme/sizes.policy.yaml"
 
 // policy is a rule document that denies beyond a number of CPUs.
 func policy(cpus int) string {
-	return fmt.Sprintf(`id: sizes
+	return fmt.Sprintf(`id: sizes_%[1]d
 name: Sizes
 version: "1.0"
 title: {en: Sizes, zh: 规格}

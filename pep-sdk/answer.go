@@ -12,7 +12,9 @@ import (
 type Answer struct {
 	authz.Decision
 	// Remote says that the server decided; Why names what it was needed for:
-	// "no_engine", "attribute", "uses", "approval".
+	// "no_engine", "attribute", "uses", "approval". Where Why is set and Remote
+	// is not, the server could not be asked, and what was decided here stands:
+	// it is never more open.
 	Remote bool
 	Why    string
 }

@@ -71,7 +71,8 @@ type Config struct {
 
 	// HTTP is the client of calls to the server; nil: one made of TLS.
 	HTTP *http.Client
-	// Now is the local clock, with a monotonic reading; nil: time.Now.
+	// Now is the local clock; nil: time.Now. It may say anything: what passes is
+	// measured by the monotonic clock.
 	Now func() time.Time
 }
 

@@ -25,6 +25,7 @@ const (
 	maxTenants   = 100
 	buildTimeout = 10 * time.Second // for a name's first bundle
 	writeTimeout = 2 * time.Minute  // for a slow reader
+	readTimeout  = 30 * time.Second // for a slow writer
 )
 
 var errBusy = refuse(http.StatusServiceUnavailable, "overloaded", "too many different bundles are asked for at once")

@@ -87,7 +87,7 @@ func (h *head) target() uint64 {
 }
 
 // maxUploads is how many logs and reports are read at once.
-const maxUploads = 8
+const maxUploads = 32
 
 // New returns a Door.
 func New(config Config) *Door {

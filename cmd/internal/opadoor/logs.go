@@ -58,11 +58,6 @@ type bundle struct {
 // logs answers POST /logs. What was stored before an error is stored, and is
 // not stored again when the agent repeats the upload.
 func (d *Door) logs(c *call) error {
-	body, done, err := d.upload(c, maxPackedLog, maxLog)
-	if err != nil {
-		return err
-	}
-	defer done()
 	snapshot := d.config.PDP.Active()
 	if snapshot == nil {
 		return pdp.ErrNotReady
@@ -70,6 +65,11 @@ func (d *Door) logs(c *call) error {
 	if err := d.config.Guard.Allow(c.r.Context(), c.caller, rightShip, homeOf(c.caller)); err != nil {
 		return err
 	}
+	body, done, err := d.upload(c, maxPackedLog, maxLog)
+	if err != nil {
+		return err
+	}
+	defer done()
 	shipper := &shipper{door: d, call: c, snapshot: snapshot, ships: map[string]bool{}}
 	if err := readEvents(body, func(e *event, size int) error { return shipper.add(c.r.Context(), e, size) }); err != nil {
 		return err
@@ -100,7 +100,7 @@ func (d *Door) upload(c *call, maxPacked, maxPlain int64) (body io.Reader, done 
 			<-d.uploads
 		}
 	}()
-	_ = http.NewResponseController(c.w).SetReadDeadline(time.Now().Add(writeTimeout)) // not every writer has one
+	_ = http.NewResponseController(c.w).SetReadDeadline(time.Now().Add(readTimeout)) // not every writer has one
 	var packed io.Reader = http.MaxBytesReader(c.w, c.r.Body, maxPacked)
 	switch encoding := c.r.Header.Get("Content-Encoding"); encoding {
 	case "", "identity":
@@ -114,7 +114,9 @@ func (d *Door) upload(c *call, maxPacked, maxPlain int64) (body io.Reader, done 
 	return &limited{packed, maxPlain}, func() { <-d.uploads }, nil
 }
 
-// limited is a reader that fails beyond its limit.
+// limited is a reader that fails beyond its limit. It fills what it is given:
+// encoding/json scans blanks from their beginning after each read, so that
+// many short reads of many blanks would cost their square.
 type limited struct {
 	from io.Reader
 	left int64
@@ -126,9 +128,18 @@ func (l *limited) Read(p []byte) (int, error) {
 	if l.left <= 0 {
 		return 0, errLarge
 	}
-	n, err := l.from.Read(p[:min(int64(len(p)), l.left)])
+	p = p[:min(int64(len(p)), l.left)]
+	n := 0
+	for n < len(p) {
+		read, err := l.from.Read(p[n:])
+		n += read
+		if err != nil {
+			l.left -= int64(n)
+			return n, err
+		}
+	}
 	l.left -= int64(n)
-	return n, err
+	return n, nil
 }
 
 // readEvents reads an array of events, one at a time. The size is that of its

@@ -46,14 +46,14 @@ type bundleStatus struct {
 
 // status answers POST /status.
 func (d *Door) status(c *call) error {
+	if err := d.config.Guard.Allow(c.r.Context(), c.caller, rightSubscribe, homeOf(c.caller)); err != nil {
+		return err
+	}
 	body, done, err := d.upload(c, maxPackedStatus, maxStatus)
 	if err != nil {
 		return err
 	}
 	defer done()
-	if err := d.config.Guard.Allow(c.r.Context(), c.caller, rightSubscribe, homeOf(c.caller)); err != nil {
-		return err
-	}
 	r, err := readReport(body)
 	if err != nil {
 		return err

@@ -36,6 +36,7 @@ type outcome struct {
 	WallPerOp float64   `json:"wall_ns_per_op"`
 	CPUPerOp  float64   `json:"cpu_ns_per_op"`
 	P99       float64   `json:"p99_ns,omitempty"`
+	Bytes     float64   `json:"bytes,omitempty"` // of memory, where that is compared
 	Rounds    []float64 `json:"rounds_wall_ns_per_op"`
 }
 

@@ -34,7 +34,7 @@ var errMissed = errors.New("a gate was missed")
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:])
+	err := start(ctx, os.Args[1:])
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -42,10 +42,23 @@ func main() {
 	}
 }
 
+// start runs the comparisons, or a part of one that needs a process of its own.
+func start(ctx context.Context, args []string) error {
+	switch {
+	case len(args) == 1 && args[0] == "swarm":
+		return runSwarm(ctx, os.Stdin, os.Stdout)
+	case len(args) == 2 && args[0] == "bare":
+		return runBare(ctx, args[1], os.Stdin, os.Stdout)
+	default:
+		return run(ctx, args)
+	}
+}
+
 // bench is one run.
 type bench struct {
 	rounds    int
 	roundTime time.Duration
+	peps      int
 	bin       string // folder of the built programs
 	content   *bundles.Content
 	inputs    []input
@@ -62,15 +75,17 @@ var parts = []part{
 	{"in-process", (*bench).inProcess},
 	{"http", (*bench).overHTTP},
 	{"cedar", (*bench).cedar},
+	{"push", (*bench).push},
 }
 
 func run(ctx context.Context, args []string) error {
 	var b bench
 	flags := flag.NewFlagSet("bench", flag.ExitOnError)
 	policies := flags.String("policies", "policies", "the policy repository to decide with")
-	only := flags.String("only", "", "comparisons to run, separated by commas: in-process, http, cedar (default all)")
+	only := flags.String("only", "", "comparisons to run, separated by commas: in-process, http, cedar, push (default all)")
 	out := flags.String("out", "results.json", "the file for the results")
 	flags.IntVar(&b.rounds, "rounds", 7, "rounds that count, at least 5")
+	flags.IntVar(&b.peps, "peps", 10_000, "how many PEPs are pushed to")
 	flags.DurationVar(&b.roundTime, "round", 2*time.Second, "time of each side in each round")
 	flags.StringVar(&b.bin, "bin", "bin", "the folder of the built programs xiezhi and opa")
 	if err := flags.Parse(args); err != nil {
@@ -118,7 +133,7 @@ func choose(only string) ([]part, error) {
 	for name := range strings.SplitSeq(only, ",") {
 		i := slices.IndexFunc(parts, func(p part) bool { return p.name == name })
 		if i < 0 {
-			return nil, fmt.Errorf("-only %q: want in-process, http or cedar", name)
+			return nil, fmt.Errorf("-only %q: want in-process, http, cedar or push", name)
 		}
 		chosen = append(chosen, parts[i])
 	}

@@ -72,6 +72,10 @@ func (r *results) print(w io.Writer) error {
 				ratio = fmt.Sprintf("%.3f (%.3f–%.3f)", c.Ratio, least, most)
 				cpuRatio = orDash("%.3f", c.CPURatio)
 			}
+			if s.Bytes > 0 {
+				fmt.Fprintf(table, "%s\t%s\t%.1f KiB\t\t\t\t%s\t\n", name, s.Name, s.Bytes/1024, ratio)
+				continue
+			}
 			fmt.Fprintf(table, "%s\t%s\t%.1f\t%s\t%.0f\t%s\t%s\t%s\n",
 				name, s.Name, s.WallPerOp/1e3, orDash("%.1f", s.CPUPerOp/1e3), 1e9/s.WallPerOp, orDash("%.0f", s.P99/1e3), ratio, cpuRatio)
 		}

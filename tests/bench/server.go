@@ -19,8 +19,11 @@ type server struct {
 }
 
 // cpu is what the process has spent so far, as Linux tells; elsewhere 0.
-func (s *server) cpu() time.Duration {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.PID()))
+func (s *server) cpu() time.Duration { return processTime(s.PID()) }
+
+// processTime is what a process has spent so far, as Linux tells; elsewhere 0.
+func processTime(pid int) time.Duration {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0
 	}

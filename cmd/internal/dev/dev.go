@@ -67,6 +67,11 @@ func Run(ctx context.Context, o Options) error {
 	}
 	defer listener.Close() //nolint:errcheck // closed twice when all went well
 
+	data, err := filepath.Abs(o.Data) // what is printed and written down is used from elsewhere
+	if err != nil {
+		return err
+	}
+	o.Data = data
 	server := config.Defaults()
 	server.Listen, server.StreamListen, server.Data, server.StaticAttributes = o.Listen, o.StreamListen, o.Data, o.Attributes
 	node, err := serve.Open(ctx, server, o.Log)

@@ -241,7 +241,16 @@ func (s *Service) halt(ctx context.Context, actor Actor, r *Rollout, reason stri
 	}
 	halted := *r
 	halted.State, halted.Reason = RolloutHalted, reason
-	return s.takeBack(ctx, &halted)
+	revision, err := s.takeBack(ctx, &halted)
+	if !errors.Is(err, errStepped) {
+		return revision, err
+	}
+	// It is halted, and a node that saw so took the release back first.
+	if err := s.CatchUp(ctx); err != nil {
+		return authz.Revision{}, err
+	}
+	_, head, err := s.rolloutNow(ctx)
+	return head, err
 }
 
 // takeBack publishes the release that a halted rollout began from as the next

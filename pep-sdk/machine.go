@@ -285,7 +285,7 @@ func (m *machine) takeHeartbeat(signed string, at instant) []action {
 		return m.refuse(0, 0, errors.New("heartbeat: the first of a connection must sign the hello's nonce"))
 	case !m.link.answered:
 		age = m.clock.answered(beat.Time, m.link.hello, at)
-		m.link.answered = true
+		m.link.answered, m.lastError = true, ""
 	case beat.Nonce != "" && beat.Nonce != m.link.nonce:
 		return m.refuse(0, 0, errors.New("heartbeat: it signs the nonce of another connection"))
 	case !beat.Time.After(m.link.newest):

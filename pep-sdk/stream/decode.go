@@ -79,57 +79,79 @@ func checkMembers(text []byte) error {
 	if err != nil {
 		return fmt.Errorf("%w: header: %w", ErrFrame, err)
 	}
-	held := []string{"keys", "release", "digest", "kid", "position", "stale"}
-	known := map[string][]string{
-		"":      {"type", "hello", "held", "release", "base", "position", "manifest", "log", "snapshot", "reason", "retry_after"},
-		"hello": append([]string{"id", "labels", "tenants", "nonce", "version"}, held...),
-		"held":  held,
+	if err := checkNames(header, "", isHeaderMember); err != nil {
+		return err
 	}
-	for place, names := range known {
-		part := header
-		if place != "" {
-			part, _ = header.Get(place)
+	if hello, ok := header.Get("hello"); ok {
+		if err := checkNames(hello, "hello", isHelloMember); err != nil {
+			return err
 		}
-		if part.Kind() != authz.KindObject {
-			if place == "" || part.Kind() != authz.KindNull {
-				return fault("header: %q: want an object", place)
-			}
-			continue
-		}
-		for i := range part.Len() {
-			name := part.Name(i)
-			if !slices.Contains(names, name) {
-				return fault("header: %q has no member %q", place, name)
-			}
-			if part.Index(i).Kind() == authz.KindNull {
-				return fault("header: member %q is null: leave it out", name)
-			}
+	}
+	if held, ok := header.Get("held"); ok {
+		return checkNames(held, "held", isHeldMember)
+	}
+	return nil
+}
+
+func checkNames(part authz.Value, place string, known func(name string) bool) error {
+	if part.Kind() != authz.KindObject {
+		return fault("header: %q: want an object", place)
+	}
+	for i := range part.Len() {
+		if name := part.Name(i); !known(name) {
+			return fault("header: %q has no member %q", place, clip(name))
+		} else if part.Index(i).Kind() == authz.KindNull {
+			return fault("header: member %q is null: leave it out", name)
 		}
 	}
 	return nil
 }
 
-// members are those that a type may have beside Type, by name.
-func (t Type) members() []string {
+func isHeaderMember(name string) bool {
+	switch name {
+	case "type", "hello", "held", "release", "base", "position", "manifest", "log", "snapshot", "reason", "retry_after":
+		return true
+	}
+	return false
+}
+
+func isHelloMember(name string) bool {
+	switch name {
+	case "id", "labels", "tenants", "nonce", "version":
+		return true
+	}
+	return isHeldMember(name)
+}
+
+func isHeldMember(name string) bool {
+	switch name {
+	case "keys", "release", "digest", "kid", "position", "stale":
+		return true
+	}
+	return false
+}
+
+// may reports whether a type may have a member beside its type.
+func (t Type) may(member string) bool {
 	switch t {
 	case TypeHello:
-		return []string{"hello"}
+		return member == "hello"
 	case TypeAck:
-		return []string{"held"}
+		return member == "held"
 	case TypeReject:
-		return []string{"release", "position", "reason"}
+		return member == "release" || member == "position" || member == "reason"
 	case TypeResync:
-		return []string{"log", "snapshot", "reason"}
+		return member == "log" || member == "snapshot" || member == "reason"
 	case TypeKeys:
-		return []string{"manifest", "body"}
+		return member == "manifest" || member == "body"
 	case TypeLog, TypeHeartbeat:
-		return []string{"body"}
+		return member == "body"
 	case TypeRelease:
-		return []string{"release", "base", "body"}
+		return member == "release" || member == "base" || member == "body"
 	case TypeBye:
-		return []string{"reason", "retry_after"}
+		return member == "reason" || member == "retry_after"
 	default:
-		return nil
+		return false
 	}
 }
 
@@ -138,14 +160,16 @@ func (f *Frame) check() error {
 	if !f.Type.FromPEP() && !f.Type.FromNode() {
 		return fault("unknown type %q", clip(string(f.Type)))
 	}
-	may := f.Type.members()
-	for name, there := range map[string]bool{
-		"hello": f.Hello != nil, "held": f.Held != nil, "release": f.Release != 0, "base": f.Base != "",
-		"position": f.Position != 0, "manifest": f.Manifest != "", "log": f.Log, "snapshot": f.Snapshot,
-		"reason": f.Reason != "", "retry_after": f.RetryAfter != 0, "body": len(f.Body) > 0,
+	for _, m := range [...]struct {
+		name  string
+		there bool
+	}{
+		{"hello", f.Hello != nil}, {"held", f.Held != nil}, {"release", f.Release != 0}, {"base", f.Base != ""},
+		{"position", f.Position != 0}, {"manifest", f.Manifest != ""}, {"log", f.Log}, {"snapshot", f.Snapshot},
+		{"reason", f.Reason != ""}, {"retry_after", f.RetryAfter != 0}, {"body", len(f.Body) > 0},
 	} {
-		if there && !slices.Contains(may, name) {
-			return fault("%s has no %s", f.Type, name)
+		if m.there && !f.Type.may(m.name) {
+			return fault("%s has no %s", f.Type, m.name)
 		}
 	}
 	switch f.Type {

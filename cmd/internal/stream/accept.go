@@ -1,10 +1,14 @@
 package stream
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"strconv"
 
@@ -52,7 +56,7 @@ func (h *Hub) accept(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, errNotReady)
 		return
 	}
-	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{wire.Subprotocol}})
+	ws, err := websocket.Accept(lean{w}, r, &websocket.AcceptOptions{Subprotocols: []string{wire.Subprotocol}})
 	if err != nil {
 		h.stats.refused.Add(1)
 		return // it is answered
@@ -71,6 +75,37 @@ func (h *Hub) accept(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.running.Go(func() { h.greet(ws, caller, address) })
+}
+
+// lean hands over a connection with small buffers: it will be idle most of the
+// time, and its large frames do not go through them.
+type lean struct{ http.ResponseWriter }
+
+// Sizes in bytes: an ack, and a heartbeat or a grant in one write.
+const (
+	readBuffer  = 512
+	writeBuffer = 2048
+)
+
+// Hijack implements [http.Hijacker].
+func (l lean) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, buffered, err := http.NewResponseController(l.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	n := buffered.Reader.Buffered()
+	if n > readBuffer {
+		return nil, nil, errors.Join(errors.New("a client speaks only once it is answered"), conn.Close())
+	}
+	early, err := buffered.Reader.Peek(n)
+	if err != nil {
+		return nil, nil, errors.Join(err, conn.Close())
+	}
+	small := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(bytes.Clone(early)), conn), readBuffer)
+	if _, err := small.Peek(n); err != nil { // Accept goes on from what is buffered, and from conn
+		return nil, nil, errors.Join(err, conn.Close())
+	}
+	return conn, bufio.NewReadWriter(small, bufio.NewWriterSize(conn, writeBuffer)), nil
 }
 
 // greet reads the hello and serves the connection until it ends.
@@ -99,13 +134,13 @@ func (h *Hub) turnAway(ws *websocket.Conn, why error) {
 func (h *Hub) hello(ws *websocket.Conn, caller access.Caller, address string) (*conn, error) {
 	ctx, cancel := context.WithTimeout(h.base, h.config.HelloWithin)
 	defer cancel()
-	_, data, err := ws.Read(ctx)
+	var c *conn
+	err := h.hear(ctx, ws, func(data []byte) (err error) {
+		c, err = h.newConn(ctx, data, caller, address, "stream")
+		return err
+	})
 	if err != nil {
-		return nil, fmt.Errorf("no hello within %s: %w", h.config.HelloWithin, err)
-	}
-	c, err := h.newConn(ctx, data, caller, address, "stream")
-	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("hello: %w", err)
 	}
 	c.ws = ws
 	return c, h.add(c)

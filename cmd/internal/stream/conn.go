@@ -1,6 +1,8 @@
 package stream
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -139,12 +141,30 @@ var errPEP = errors.New("the PEP does not keep the protocol")
 func (h *Hub) listen(c *conn) {
 	var err error
 	for err == nil {
-		var data []byte
-		if _, data, err = c.ws.Read(h.base); err == nil {
-			err = h.receive(c, data)
-		}
+		err = h.hear(h.base, c.ws, func(data []byte) error { return h.receive(c, data) })
 	}
 	h.remove(c, err)
+}
+
+// hear reads one message and hands it to take, which keeps nothing of it.
+func (h *Hub) hear(ctx context.Context, ws *websocket.Conn, take func(data []byte) error) error {
+	kind, r, err := ws.Reader(ctx)
+	if err != nil {
+		return err
+	}
+	if kind != websocket.MessageBinary {
+		return fmt.Errorf("%w: want binary messages", errPEP)
+	}
+	buf, ok := h.buffers.Get().(*bytes.Buffer)
+	if !ok {
+		buf = &bytes.Buffer{}
+	}
+	defer h.buffers.Put(buf)
+	buf.Reset()
+	if _, err := buf.ReadFrom(r); err != nil { // SetReadLimit bounds it
+		return err
+	}
+	return take(buf.Bytes())
 }
 
 // receive takes one frame of a PEP.

@@ -101,6 +101,8 @@ type Hub struct {
 	queue  queue
 	builds buildQueue
 	view   view
+	// buffers are for what PEPs say: *bytes.Buffer.
+	buffers sync.Pool
 
 	// mu guards what follows. Writers hold it for reading while they compute
 	// what a connection lacks; locks of audiences and connections come after it.

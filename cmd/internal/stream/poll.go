@@ -64,7 +64,7 @@ func (h *Hub) poll(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c.resume(&before, h.config.Now())
-	if err := h.hear(c, body); err != nil {
+	if err := h.hearPoll(c, body); err != nil {
 		h.refuse(w, err)
 		return
 	}
@@ -98,8 +98,8 @@ func pollWait(r *http.Request) (time.Duration, error) {
 	return wait, nil
 }
 
-// hear takes what the PEP says beside its hello. It is not added yet.
-func (h *Hub) hear(c *conn, body io.Reader) error {
+// hearPoll takes what the PEP says beside its hello. It is not added yet.
+func (h *Hub) hearPoll(c *conn, body io.Reader) error {
 	for range maxPollFrames {
 		part, err := wire.ReadPart(body, wire.MaxPEPFrame)
 		if errors.Is(err, io.EOF) && !errors.Is(err, wire.ErrFrame) {

@@ -59,6 +59,7 @@ type bench struct {
 	rounds    int
 	roundTime time.Duration
 	peps      int
+	policies  string // folder of the policy repository
 	bin       string // folder of the built programs
 	content   *bundles.Content
 	inputs    []input
@@ -76,13 +77,14 @@ var parts = []part{
 	{"http", (*bench).overHTTP},
 	{"cedar", (*bench).cedar},
 	{"push", (*bench).push},
+	{"sdk", (*bench).sdk},
 }
 
 func run(ctx context.Context, args []string) error {
 	var b bench
 	flags := flag.NewFlagSet("bench", flag.ExitOnError)
-	policies := flags.String("policies", "policies", "the policy repository to decide with")
-	only := flags.String("only", "", "comparisons to run, separated by commas: in-process, http, cedar, push (default all)")
+	flags.StringVar(&b.policies, "policies", "policies", "the policy repository to decide with")
+	only := flags.String("only", "", "comparisons to run, separated by commas: in-process, http, cedar, push, sdk (default all)")
 	out := flags.String("out", "results.json", "the file for the results")
 	flags.IntVar(&b.rounds, "rounds", 7, "rounds that count, at least 5")
 	flags.IntVar(&b.peps, "peps", 10_000, "how many PEPs are pushed to")
@@ -98,8 +100,8 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if b.content, err = regoRelease(os.DirFS(*policies)); err != nil {
-		return fmt.Errorf("read %s: %w", *policies, err)
+	if b.content, err = regoRelease(os.DirFS(b.policies)); err != nil {
+		return fmt.Errorf("read %s: %w", b.policies, err)
 	}
 	if b.inputs, err = generate(inputCount); err != nil {
 		return err
@@ -133,7 +135,7 @@ func choose(only string) ([]part, error) {
 	for name := range strings.SplitSeq(only, ",") {
 		i := slices.IndexFunc(parts, func(p part) bool { return p.name == name })
 		if i < 0 {
-			return nil, fmt.Errorf("-only %q: want in-process, http, cedar or push", name)
+			return nil, fmt.Errorf("-only %q: want in-process, http, cedar, push or sdk", name)
 		}
 		chosen = append(chosen, parts[i])
 	}

@@ -319,6 +319,7 @@ func TestByeIsHonoured(t *testing.T) {
 		n.publish("allow order.create")
 		p := start(t, config)
 		ready(t, p)
+		time.Sleep(time.Second)
 		from := n.seen()
 		said := time.Now()
 		n.send(stream.Frame{Header: stream.Header{Type: stream.TypeBye, Reason: "stopping", RetryAfter: 4 * time.Second}})

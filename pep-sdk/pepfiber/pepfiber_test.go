@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
 
 	pep "github.com/xiezhi-project/xiezhi/pep-sdk"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
@@ -153,14 +154,41 @@ func TestAHandlerRunsOnlyWhereItIsAllowed(t *testing.T) {
 	}
 }
 
-// Fiber reuses a request's memory for the next one.
-func TestWhatIsAskedIsCopiedOutOfTheCall(t *testing.T) {
+func TestAnUnescapedIDIsWhatTheHandlerSees(t *testing.T) {
 	r := newRig(t, fiber.Config{UnescapePath: true}, Table(li, rules()))
 	r.do("GET", "/orders/first%20one")
-	r.do("GET", "/orders/secnd%20two")
-	first, second := <-r.asked, <-r.asked
-	if first.Resource.ID != "first one" || second.Resource.ID != "secnd two" || first.Action.Name != "order.read" || first.Subject.ID != "li.wei" {
-		t.Errorf("asked for %+v and %+v", first, second)
+	if req := <-r.asked; req.Resource.ID != "first one" || req.Action.Name != "order.read" || req.Subject.ID != "li.wei" {
+		t.Errorf("asked for %+v", req)
+	}
+}
+
+// keeper keeps what it is asked, as an engine's records do.
+type keeper struct{ kept []authz.Request }
+
+func (k *keeper) Guard(ctx context.Context, req authz.Request, do func(context.Context) error) error {
+	k.kept = append(k.kept, req)
+	return do(ctx)
+}
+
+// Fiber reuses a request's memory for the next one.
+func TestWhatIsAskedIsCopiedOutOfTheCall(t *testing.T) {
+	k := &keeper{}
+	app := fiber.New(fiber.Config{DisableStartupMessage: true})
+	mapper := Table(func(c *fiber.Ctx) (string, authz.Entity, error) {
+		return c.Get("Tenant"), authz.Entity{Type: "user", ID: c.Get("User")}, nil
+	}, rules())
+	app.Get("/orders/:id", New(k, mapper, nil), func(c *fiber.Ctx) error { return c.SendString("done") })
+	handler := app.Handler()
+	var call fasthttp.RequestCtx // one for both, as on one connection
+	for _, text := range []string{"first", "other"} {
+		call.Request.Reset()
+		call.Request.SetRequestURI("/orders/" + text)
+		call.Request.Header.Set("Tenant", text)
+		call.Request.Header.Set("User", text)
+		handler(&call)
+	}
+	if first := k.kept[0]; first.Resource.ID != "first" || first.Tenant != "first" || first.Subject.ID != "first" {
+		t.Errorf("the first call's request became %+v", first)
 	}
 }
 

@@ -17,10 +17,12 @@ import (
 	"time"
 
 	"github.com/xiezhi-project/xiezhi/bundles/trust"
+	"github.com/xiezhi-project/xiezhi/cmd/internal/access"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/config"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/dev"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/engine"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/httpd"
+	"github.com/xiezhi-project/xiezhi/pap"
 	pep "github.com/xiezhi-project/xiezhi/pep-sdk"
 )
 
@@ -367,6 +369,34 @@ func TestErrorsOfThePEPAreNoAnswers(t *testing.T) {
 	} {
 		if got := translated(err); got == nil || !errors.Is(got, err) {
 			t.Errorf("%v became %v", err, got)
+		}
+	}
+}
+
+func TestTheBoundaryIsTheTenantsThatAreServed(t *testing.T) {
+	for _, tt := range []struct {
+		tenants       string
+		right, tenant string
+		may           bool
+	}{
+		{"acme,globex", httpd.RightDecide, "acme", true},
+		{"acme,globex", access.RightOnBehalf, "globex", true},
+		{"acme,globex", access.RightOnBehalf, "initech", false},
+		{"acme,globex", httpd.RightDecide, pap.Platform, false},
+		{"*", access.RightOnBehalf, "initech", true},
+		{"*", access.RightOnBehalf, pap.Platform, false},
+		{"*", httpd.RightMetrics, pap.Platform, true},
+		{"*", httpd.RightStatus, pap.Platform, true},
+		{"*", "release.publish", pap.Platform, false},
+		{"acme", "token.create", "acme", false},
+	} {
+		g := guard{strings.Split(tt.tenants, ",")}
+		c, err := g.Authenticate(t.Context(), "")
+		if err != nil || (c.Tenant != "") != (tt.tenants == "acme") {
+			t.Errorf("%s: caller %+v (%v)", tt.tenants, c, err)
+		}
+		if err := g.Allow(t.Context(), c, tt.right, tt.tenant); (err == nil) != tt.may || err != nil && !errors.Is(err, pap.ErrForbidden) {
+			t.Errorf("%s in %s, where %s are served: %v", tt.right, tt.tenant, tt.tenants, err)
 		}
 	}
 }

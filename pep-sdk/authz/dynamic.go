@@ -21,6 +21,13 @@ func (v Validity) Contains(now time.Time) bool {
 	return !now.Before(v.Start) && now.Before(v.End)
 }
 
+// counts reports whether what was made at created may count at now. What began
+// no later than it was made has begun wherever it is known, also where the
+// clock is a little behind the one that it was made by.
+func (v Validity) counts(created, now time.Time) bool {
+	return now.Before(v.End) && (!now.Before(v.Start) || !created.Before(v.Start))
+}
+
 // Grant satisfies REVIEW rules or waives waivable DENY rules that it names, for
 // the requests whose digests it lists, for a time, and for a number of uses
 // (X10). It opens nothing else.
@@ -46,7 +53,9 @@ type Grant struct {
 }
 
 // Live reports whether the grant may count at now, uses aside.
-func (g *Grant) Live(now time.Time) bool { return g.Ended == nil && g.Validity.Contains(now) }
+func (g *Grant) Live(now time.Time) bool {
+	return g.Ended == nil && g.Validity.counts(g.CreatedAt, now)
+}
 
 // Restriction is a dynamic policy that only closes: DENY or REVIEW rules with
 // CEL conditions, in one tenant, for a time.
@@ -66,7 +75,9 @@ type Restriction struct {
 }
 
 // Live reports whether the restriction counts at now.
-func (r *Restriction) Live(now time.Time) bool { return r.Ended == nil && r.Validity.Contains(now) }
+func (r *Restriction) Live(now time.Time) bool {
+	return r.Ended == nil && r.Validity.counts(r.CreatedAt, now)
+}
 
 // RestrictionRule is one rule of a [Restriction]. Effect is DENY or REVIEW.
 type RestrictionRule struct {

@@ -70,7 +70,7 @@ force again.`,
 			p := newPrinter(cmd)
 			p.line("%s is an administrator of the platform.", made.Subject)
 			if made.Release > 0 {
-				p.line("Published release %d from %s.", fmt.Sprint(made.Release), folder.String())
+				p.line("Published release %s from %s.", fmt.Sprint(made.Release), folder.String())
 			}
 			p.line("Token, shown once, good until %s:\n%s", made.ExpiresAt.Format(time.RFC3339), made.Token)
 			return p.err

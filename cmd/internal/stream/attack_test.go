@@ -209,3 +209,59 @@ func TestTheDoorIsShutToStrangers(t *testing.T) {
 		}
 	}
 }
+
+func TestWhoReadsAndNeverAcknowledgesIsDropped(t *testing.T) {
+	w := newWorld(t)
+	w.publish(map[string]string{"platform/p": "1"})
+	s := w.serve(t, "one")
+	s.sync()
+	ws, err := s.dial("mute", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if err := ws.Write(ctx, websocket.MessageBinary, w.model("mute", nil, "acme").greet()); err != nil {
+		t.Fatal(err)
+	}
+	read := func() (frame wire.Frame, err error) {
+		_, data, err := ws.Read(ctx)
+		if err != nil {
+			return frame, err
+		}
+		return wire.Decode(data, wire.MaxNodeFrame)
+	}
+	for {
+		f, err := read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f.Type == wire.TypeRelease {
+			break
+		}
+	}
+	for i := range 3 * maxUnacked { // what is under way to it is bounded
+		w.grant("acme", fmt.Sprint("grt-", i), time.Hour)
+		s.sync()
+	}
+	w.publish(map[string]string{"platform/p": "2"})
+	s.sync()
+	w.pass(ackWithin + time.Second)
+	ranges := 0
+	for {
+		f, err := read()
+		if err != nil {
+			break
+		}
+		switch f.Type {
+		case wire.TypeLog:
+			ranges++
+		case wire.TypeRelease:
+			t.Error("it is sent a second release before it has acknowledged the first")
+		}
+	}
+	if ctx.Err() != nil || ranges > maxUnacked {
+		t.Errorf("%d ranges; %v", ranges, ctx.Err())
+	}
+	eventually(t, "it is counted", func() bool { return s.Stats().Dropped == 1 })
+}

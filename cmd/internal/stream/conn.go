@@ -2,6 +2,7 @@ package stream
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -59,6 +60,7 @@ type conn struct {
 	leftReason string
 	retryAfter time.Duration
 	gone       bool // nothing is written any more
+	fault      error
 
 	pep       pap.PEP // as others are told
 	flushedAt time.Time
@@ -118,10 +120,13 @@ func (c *conn) leave(reason string, retryAfter time.Duration) bool {
 	return true
 }
 
-// drop ends the connection at once.
-func (c *conn) drop() {
+// drop ends the connection at once; its reader removes it.
+func (c *conn) drop() { c.fail(nil) }
+
+// fail drops it for what the PEP did.
+func (c *conn) fail(fault error) {
 	c.mu.Lock()
-	c.gone = true
+	c.gone, c.fault = true, cmp.Or(c.fault, fault)
 	c.mu.Unlock()
 	if c.ws != nil {
 		_ = c.ws.CloseNow() // it fails only where it is closed
@@ -316,6 +321,9 @@ var (
 // remove forgets a connection that has ended.
 func (h *Hub) remove(c *conn, why error) {
 	c.drop()
+	c.mu.Lock()
+	why = cmp.Or(c.fault, why)
+	c.mu.Unlock()
 	h.mu.Lock()
 	_, there := h.conns[c]
 	if there {
@@ -362,6 +370,6 @@ func (h *Hub) overdue(now time.Time) {
 	}
 	h.mu.RUnlock()
 	for _, c := range late {
-		h.remove(c, fmt.Errorf("%w: a release was not acknowledged within %s", errPEP, ackWithin))
+		c.fail(fmt.Errorf("%w: a release was not acknowledged within %s", errPEP, ackWithin))
 	}
 }

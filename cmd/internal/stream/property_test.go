@@ -458,6 +458,39 @@ func TestRolloutsReachTheirStages(t *testing.T) {
 	want(3, 3)
 }
 
+func TestAPushSendsTheChosenEverythingAgain(t *testing.T) {
+	w := newWorld(t)
+	w.grant("acme", "grt-1", time.Hour)
+	w.publish(map[string]string{"platform/p": "1"})
+	n := w.node(t, "one")
+	n.sync()
+	chosen, other := w.model("chosen", map[string]string{"zone": "a"}, "acme"), w.model("other", nil, "acme")
+	lines := []*line{n.dial(t, chosen), n.dial(t, other)}
+	push := func(p pap.Push) {
+		t.Helper()
+		for i, m := range []*model{chosen, other} {
+			lines[i].settle(t)
+			m.kinds, m.bases = nil, nil
+		}
+		w.put(pap.KindPush, "", "push", p)
+		n.sync()
+		for _, l := range lines {
+			l.settle(t)
+		}
+	}
+	push(pap.Push{Selector: pap.Selector{Labels: map[string]string{"zone": "a"}}})
+	if want := []wire.Type{wire.TypeLog, wire.TypeRelease}; !slices.Equal(chosen.kinds, want) || chosen.bases[0] != "" || len(chosen.entries) != 1 {
+		t.Errorf("the chosen one is sent %v on %q", chosen.kinds, chosen.bases)
+	}
+	if want := []wire.Type{wire.TypeLog}; !slices.Equal(other.kinds, want) {
+		t.Errorf("the other is sent %v", other.kinds)
+	}
+	push(pap.Push{Tenant: "acme"}) // both have credentials of the platform's
+	if want := []wire.Type{wire.TypeLog}; !slices.Equal(chosen.kinds, want) || !slices.Equal(other.kinds, want) {
+		t.Errorf("a tenant's push reaches the platform's: %v, %v", chosen.kinds, other.kinds)
+	}
+}
+
 func TestARefusedReleaseIsNotSentAgainBeforeThereIsAnother(t *testing.T) {
 	w := newWorld(t)
 	w.publish(map[string]string{"platform/p": "1"})

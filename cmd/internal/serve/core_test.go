@@ -30,6 +30,21 @@ func openCore(t *testing.T, dir string) (*Core, string) {
 
 func openCoreOf(t *testing.T, c config.Server) (*Core, string) {
 	t.Helper()
+	core := openBare(t, c)
+	shipped, err := engine.Shipped()
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := admin.Bootstrap(t.Context(), core.PAP, "root", time.Hour, shipped, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return core, made.Token
+}
+
+// openBare opens a core that holds what its store does.
+func openBare(t *testing.T, c config.Server) *Core {
+	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	store, err := OpenStore(t.Context(), c, false, log)
 	if err != nil {
@@ -44,15 +59,7 @@ func openCoreOf(t *testing.T, c config.Server) (*Core, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	shipped, err := engine.Shipped()
-	if err != nil {
-		t.Fatal(err)
-	}
-	made, err := admin.Bootstrap(t.Context(), core.PAP, "root", time.Hour, shipped, false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return core, made.Token
+	return core
 }
 
 func bearer(token string) string { return "Bearer " + token }

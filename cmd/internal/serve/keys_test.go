@@ -11,12 +11,20 @@ import (
 	"time"
 
 	"github.com/xiezhi-project/xiezhi/bundles/trust"
+	"github.com/xiezhi-project/xiezhi/cmd/internal/config"
 	"github.com/xiezhi-project/xiezhi/pap"
 )
 
 func openKeyring(t *testing.T, core *Core, dir string, log *slog.Logger) (*keyring, error) {
 	t.Helper()
 	return openKeys(t.Context(), dir, core.PAP, pap.Actor{Name: "node:test"}, log)
+}
+
+func openEmpty(t *testing.T) *Core {
+	t.Helper()
+	c := config.Defaults()
+	c.Data = t.TempDir()
+	return openBare(t, c)
 }
 
 func mustKeyring(t *testing.T, core *Core, dir string) *keyring {
@@ -45,7 +53,7 @@ func copyKeys(t *testing.T, from, to string) {
 }
 
 func TestFirstStartMakesKeysAndSaysSo(t *testing.T) {
-	core, _ := openCore(t, t.TempDir())
+	core := openEmpty(t)
 	dir := filepath.Join(t.TempDir(), "keys")
 	var log bytes.Buffer
 	k, err := openKeyring(t, core, dir, slog.New(slog.NewTextHandler(&log, nil)))
@@ -65,7 +73,7 @@ func TestFirstStartMakesKeysAndSaysSo(t *testing.T) {
 }
 
 func TestNodeWithoutTheInstallationsKeysDoesNotStart(t *testing.T) {
-	core, _ := openCore(t, t.TempDir())
+	core := openEmpty(t)
 	mustKeyring(t, core, filepath.Join(t.TempDir(), "keys"))
 	elsewhere := filepath.Join(t.TempDir(), "keys")
 	if _, err := openKeyring(t, core, elsewhere, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "copy the folder") {
@@ -86,7 +94,7 @@ func TestNodeWithoutTheInstallationsKeysDoesNotStart(t *testing.T) {
 // folder is older signs no more with the key, and goes on when it gets the
 // newer folder.
 func TestRevokedKeySignsNowhereOnceTheSetIsInTheLog(t *testing.T) {
-	core, _ := openCore(t, t.TempDir())
+	core := openEmpty(t)
 	here, there := filepath.Join(t.TempDir(), "keys"), filepath.Join(t.TempDir(), "keys")
 	first := mustKeyring(t, core, here)
 	copyKeys(t, here, there)

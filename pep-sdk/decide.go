@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/trace"
 
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
@@ -15,16 +14,16 @@ import (
 // there is no engine or the answer needs what only the server has. An error
 // means that there is no answer: treat it as DENY.
 func (p *PEP) Decide(ctx context.Context, req authz.Request, opts ...Option) (Answer, error) {
-	ctx, span := p.observe.tracer.Start(ctx, "xiezhi.decide", trace.WithSpanKind(trace.SpanKindClient))
+	ctx, span := p.observe.tracer.Start(ctx, "xiezhi.decide", p.observe.span...)
 	if span.IsRecording() {
 		span.SetAttributes(attribute.String("xiezhi.tenant", req.Tenant), attribute.String("xiezhi.action", req.Action.Name))
 	}
 	defer span.End()
-	var q question
-	for _, o := range opts {
-		o(&q)
+	var atLeast authz.Revision
+	if len(opts) > 0 {
+		atLeast = asked(opts)
 	}
-	answer, err := p.decide(ctx, &req, &q)
+	answer, err := p.decide(ctx, &req, atLeast)
 	p.observe.decided(ctx, span, &answer, err)
 	if err != nil {
 		return Answer{Remote: answer.Remote, Why: answer.Why}, err
@@ -32,7 +31,16 @@ func (p *PEP) Decide(ctx context.Context, req authz.Request, opts ...Option) (An
 	return answer, nil
 }
 
-func (p *PEP) decide(ctx context.Context, req *authz.Request, q *question) (Answer, error) {
+// asked is what options ask for.
+func asked(opts []Option) authz.Revision {
+	var q question
+	for _, o := range opts {
+		o(&q)
+	}
+	return q.atLeast
+}
+
+func (p *PEP) decide(ctx context.Context, req *authz.Request, atLeast authz.Revision) (Answer, error) {
 	select {
 	case <-p.closed:
 		return Answer{}, ErrClosed
@@ -45,10 +53,10 @@ func (p *PEP) decide(ctx context.Context, req *authz.Request, q *question) (Answ
 		return Answer{}, fmt.Errorf("%w: %s", ErrTenantNotServed, req.Tenant)
 	}
 	if p.config.Engine == nil {
-		d, err := p.remote.ask(ctx, req, q.atLeast)
+		d, err := p.remote.ask(ctx, req, atLeast)
 		return Answer{Decision: d, Remote: true, Why: "no_engine"}, err
 	}
-	v, err := p.await(ctx, q.atLeast)
+	v, err := p.await(ctx, atLeast)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -62,7 +70,7 @@ func (p *PEP) decide(ctx context.Context, req *authz.Request, q *question) (Answ
 		return Answer{}, err
 	}
 	if out.Needs != "" {
-		d, err := p.remote.ask(ctx, req, q.atLeast)
+		d, err := p.remote.ask(ctx, req, atLeast)
 		if err == nil {
 			return Answer{Decision: d, Remote: true, Why: out.Needs}, nil
 		}

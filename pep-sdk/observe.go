@@ -17,6 +17,7 @@ const instrumentation = "github.com/xiezhi-project/xiezhi/pep-sdk"
 // observer counts and traces. No attribute names a subject or a resource.
 type observer struct {
 	tracer     trace.Tracer
+	span       []trace.SpanStartOption
 	decisions  metric.Int64Counter
 	rejects    metric.Int64Counter
 	reconnects metric.Int64Counter
@@ -30,7 +31,7 @@ type observer struct {
 }
 
 func newObserver(p *PEP) (*observer, error) {
-	o := &observer{tracer: p.config.Tracer.Tracer(instrumentation)}
+	o := &observer{tracer: p.config.Tracer.Tracer(instrumentation), span: []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient)}}
 	m := p.config.Meter.Meter(instrumentation)
 	errs := make([]error, 0, 12)
 	counter := func(name, unit, text string) metric.Int64Counter {

@@ -144,6 +144,48 @@ func TestFilesBeyondTheSourcesRightsAreRefusedByName(t *testing.T) {
 	}
 }
 
+func TestAPollSeesNewRightsButDoesNotCompileTheSameFaultsAgain(t *testing.T) {
+	i, r := install(t), gitrepo.New(t)
+	rights := []string{"release.publish"}
+	asked := 0
+	s := i.source(r.Remote, func(c *Config) {
+		c.Actor = func(context.Context) (pap.Actor, error) {
+			asked++
+			return subject("service:git", rights...), nil
+		}
+	})
+	poll := func(want pap.SourceResult) {
+		t.Helper()
+		if err := s.round(t.Context(), false); err != nil || s.Status().Result != want {
+			t.Fatalf("%v, %+v", err, s.Status())
+		}
+	}
+	r.Write("platform/more.policy.yaml", policy(64))
+	r.Write("platform/base.policy.yaml", policy(1000))
+	r.Commit("guardrail")
+	r.Push()
+	poll(pap.SourceRefused)
+	poll(pap.SourceRefused)
+	if s.Counts().Refused != 1 {
+		t.Errorf("the same refusal is told %d times", s.Counts().Refused)
+	}
+	rights = append(rights, "release.publish.platform")
+	poll(pap.SourcePublished)
+	r.Write("platform/more.policy.yaml", "rules: [")
+	r.Commit("broken")
+	r.Push()
+	poll(pap.SourceRefused)
+	before := asked
+	poll(pap.SourceRefused)
+	if asked != before {
+		t.Error("the same faults are looked for again")
+	}
+	i.load(s, pap.SourceRefused)
+	if asked != before+1 {
+		t.Error("a load does not look again")
+	}
+}
+
 func TestNoRightLetsASourcePublishSelf(t *testing.T) {
 	i, r, _, _ := started(t)
 	s := i.source(r.Remote, func(c *Config) {

@@ -59,7 +59,7 @@ const (
 // there is left alone.
 func listenUnix(ctx context.Context, path string) (net.Listener, error) {
 	if !filepath.IsAbs(path) {
-		return nil, fmt.Errorf("listen: %q: want an absolute path after unix:", path)
+		return nil, fmt.Errorf("listen: %q: want unix: and an absolute path", path)
 	}
 	if len(path) > maxSocketPath-len("/.s-0123456789/s") {
 		return nil, fmt.Errorf("listen: %s: the path of a socket may be %d bytes long at most", path, maxSocketPath-len("/.s-0123456789/s"))

@@ -86,7 +86,7 @@ func (m *machine) takeLog(signed string, at instant) []action {
 	whole := *p
 	*p = partial{}
 	return []action{{apply: &change{
-		Change: Change{Reset: whole.reset, Entries: whole.entries, Position: whole.to},
+		Change: Change{Reset: whole.reset, Entries: whole.entries, Position: whole.to, Now: m.clock.signedNow(at)},
 		done: func(err error) []action {
 			if err != nil {
 				return m.refuse(0, whole.to, fmt.Errorf("log up to g%d: %w", whole.to, err))
@@ -145,7 +145,6 @@ func (m *machine) checkEntries(r *stream.LogRange) error {
 // fits reports whether a range goes on where what came before it ends.
 func (m *machine) fits(r stream.LogRange) error {
 	p := &m.log.partial
-	reset := r.Reset
 	switch begun := len(p.signed) > 0; {
 	case r.Reset && r.From == 0:
 	case begun && (r.From != p.to || r.Reset && !p.reset):
@@ -153,12 +152,8 @@ func (m *machine) fits(r stream.LogRange) error {
 	case begun && p.bytes > maxPartial:
 		return fmt.Errorf("%d bytes of ranges that belong together, at most %d", p.bytes, maxPartial)
 	case begun:
-		reset = p.reset
 	case r.Reset || r.From != m.log.position:
 		return fmt.Errorf("it begins at g%d, g%d is held", r.From, m.log.position)
-	}
-	if reset && !r.More && r.To < m.log.position {
-		return fmt.Errorf("it begins anew and ends at g%d, g%d is held", r.To, m.log.position)
 	}
 	return nil
 }
@@ -175,6 +170,11 @@ func (m *machine) tookLog(p *partial, at instant) []action {
 		if m.beat != nil {
 			m.beat.differs = false
 		}
+	}
+	if p.to < l.position {
+		// The store was restored from a backup, or somebody replays an old range:
+		// nothing is vouched for until a heartbeat speaks of what is held now.
+		m.clock.grants, l.known = vouch{}, false
 	}
 	for i := range p.entries {
 		e := &p.entries[i]

@@ -154,9 +154,6 @@ func TestWhatFailsACheckIsRefusedAndChangesNothing(t *testing.T) {
 		}, "g2 is held"},
 		"a log range that goes nowhere": {func(b *bench) stream.Frame { return b.log1(func(r *stream.LogRange) { r.To = 2 }) }, "no range"},
 		"a log range that goes back":    {func(b *bench) stream.Frame { return b.log1(func(r *stream.LogRange) { r.To = 1 }) }, "no range"},
-		"a reset to before": {func(b *bench) stream.Frame {
-			return b.log1(func(r *stream.LogRange) { *r = stream.LogRange{To: 1, Tenants: r.Tenants, Reset: true} })
-		}, "g2 is held"},
 		"a reset that begins in between": {func(b *bench) stream.Frame { return b.log1(func(r *stream.LogRange) { r.Reset = true }) }, "g2 is held"},
 		"a log range of other tenants": {func(b *bench) stream.Frame {
 			return b.log1(func(r *stream.LogRange) { r.Tenants = []string{"acme", "globex"} })

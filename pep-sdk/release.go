@@ -76,7 +76,7 @@ func (m *machine) worked(o outcome, at instant) []action {
 		return m.activated(o.bundle, at)
 	}
 	return []action{{apply: &change{
-		Change: Change{Release: o.compiled, Position: m.log.position},
+		Change: Change{Release: o.compiled, Position: m.log.position, Now: m.clock.signedNow(at)},
 		done: func(err error) []action {
 			if err != nil {
 				return m.refuse(o.release, 0, fmt.Errorf("release %d: %w", o.release, err))

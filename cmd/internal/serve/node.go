@@ -174,7 +174,8 @@ func (n *Node) Serve(ctx context.Context, listener net.Listener) error {
 	var background sync.WaitGroup
 	background.Go(func() { n.Feed.Run(running) })
 	background.Go(func() { n.push.keys.watch(running) })
-	background.Go(func() { n.stepRollouts(running) })
+	background.Go(func() { n.again(running, stepEvery, n.PAP.StepRollout, "cannot step the rollout; it is tried again") })
+	background.Go(func() { n.again(running, forgetEvery, n.PAP.ForgetPEPs, "cannot forget PEPs that are gone") })
 	if n.source != nil {
 		background.Go(func() { n.source.Run(running) })
 	}
@@ -190,11 +191,17 @@ func (n *Node) Serve(ctx context.Context, listener net.Listener) error {
 	return errors.Join(err, pushed, n.Close())
 }
 
-// stepEvery is how often every node looks after a rollout that runs.
-const stepEvery = time.Second
+// stepEvery is how often every node looks after a rollout that runs, and
+// forgetEvery how often it drops PEPs that are gone.
+const (
+	stepEvery   = time.Second
+	forgetEvery = time.Hour
+)
 
-func (n *Node) stepRollouts(ctx context.Context) {
-	ticker := time.NewTicker(stepEvery)
+// again does work now and then until ctx ends. An error is logged when it is
+// another one than before.
+func (n *Node) again(ctx context.Context, every time.Duration, work func(context.Context) error, failed string) {
+	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	var told string
 	for {
@@ -204,11 +211,11 @@ func (n *Node) stepRollouts(ctx context.Context) {
 		case <-ticker.C:
 		}
 		var text string
-		if err := n.PAP.StepRollout(ctx); err != nil && ctx.Err() == nil {
+		if err := work(ctx); err != nil && ctx.Err() == nil {
 			text = err.Error()
 		}
 		if text != told && text != "" {
-			n.log.Error("cannot step the rollout; it is tried again", "error", text)
+			n.log.Error(failed, "error", text)
 		}
 		told = text
 	}

@@ -10,8 +10,9 @@ import (
 	"testing"
 )
 
-// xiezhi is the program under test, built once.
-var xiezhi string
+// xiezhi is the program under test, and exampleShop the service that embeds
+// the SDK; both are built once.
+var xiezhi, exampleShop string
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
@@ -22,12 +23,12 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	xiezhi = filepath.Join(dir, "xiezhi")
+	xiezhi, exampleShop = filepath.Join(dir, "xiezhi"), filepath.Join(dir, "shop")
 	// -trimpath as `make build` has it, so that the two share a build cache.
-	build := exec.Command("go", "build", "-trimpath", "-o", xiezhi, "./cmd/xiezhi")
+	build := exec.Command("go", "build", "-trimpath", "-o", dir, "./cmd/xiezhi", "./examples/shop")
 	build.Dir = repository
 	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "go build ./cmd/xiezhi: %v\n%s", err, out)
+		fmt.Fprintf(os.Stderr, "go build ./cmd/xiezhi ./examples/shop: %v\n%s", err, out)
 		return 1
 	}
 	return m.Run()

@@ -68,12 +68,14 @@ func (i *installation) kill() {
 	}
 }
 
-// service is the example service of examples/shop, and the ids of the decisions
-// that it made itself.
+// service is a PEP in a process of its own, the shop or a sidecar, and the ids
+// of the decisions that it made itself.
 type service struct {
 	t       *testing.T
-	url     string
-	args    []string
+	url     string // asked with POST at its path, and for /status
+	path    string
+	client  *http.Client
+	args    []string // of the command, with the program
 	process *process.Server
 	made    []string
 }
@@ -83,31 +85,39 @@ const (
 	shopGrantStale = 2 * time.Second
 )
 
-// openShop builds and starts the shop.
-func openShop(t *testing.T, i *installation) *service {
+// openShop starts the shop on an installation.
+func openShop(t *testing.T, i *installation, more ...string) *service {
 	t.Helper()
-	binary := filepath.Join(t.TempDir(), "shop")
-	build := exec.Command("go", "build", "-trimpath", "-o", binary, "./examples/shop")
-	build.Dir = repository
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("go build ./examples/shop: %v\n%s", err, out)
-	}
+	return startShop(t, append([]string{
+		"--server", i.url, "--token-file", filepath.Join(i.data(), "tokens", "pep"),
+		"--trust", filepath.Join(i.data(), "keys", "trust.json"), "--data", t.TempDir(),
+		"--stale-bound", shopStaleBound.String(), "--grant-stale", shopGrantStale.String(),
+	}, more...)...)
+}
+
+func startShop(t *testing.T, flags ...string) *service {
+	t.Helper()
 	address, err := process.FreeAddress()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &service{t: t, url: "http://" + address, args: []string{
-		binary, "--listen", address, "--server", i.url, "--token-file", filepath.Join(i.data(), "tokens", "pep"),
-		"--trust", filepath.Join(i.data(), "keys", "trust.json"), "--data", filepath.Join(i.dir, "shop"),
-		"--stale-bound", shopStaleBound.String(), "--grant-stale", shopGrantStale.String(),
-	}}
-	t.Cleanup(func() {
+	s := &service{t: t, url: "http://" + address, path: "/decide", client: http.DefaultClient, args: append([]string{exampleShop, "--listen", address}, flags...)}
+	s.start()
+	return s
+}
+
+// start runs the service until the test ends.
+func (s *service) start() {
+	s.t.Helper()
+	s.t.Cleanup(func() {
+		if s.process == nil {
+			return
+		}
 		if err := s.process.Stop(); err != nil {
-			t.Error(err)
+			s.t.Error(err)
 		}
 	})
 	s.run()
-	return s
 }
 
 func (s *service) run() {
@@ -118,7 +128,7 @@ func (s *service) run() {
 		if err != nil {
 			return err
 		}
-		response, err := http.DefaultClient.Do(request)
+		response, err := s.client.Do(request)
 		if err != nil {
 			return err
 		}
@@ -129,7 +139,7 @@ func (s *service) run() {
 	}
 }
 
-// shopAnswer is what the shop's POST /decide says.
+// shopAnswer is what a service says of a decision.
 type shopAnswer struct {
 	ID       string `json:"decision_id"`
 	Effect   string `json:"effect"`
@@ -150,11 +160,24 @@ func (a shopAnswer) says(rule string) bool {
 	return false
 }
 
-// decide asks the shop, and notes the decision where the shop made it itself.
+// decide asks about something cheap.
 func (s *service) decide() shopAnswer {
 	s.t.Helper()
-	body := `{"tenant":"acme","subject":{"type":"user","id":"li.wei"},"action":"shop.sell","resource":{"type":"shop.item","id":"i-1","properties":{"price":5}}}`
-	response, err := http.Post(s.url+"/decide", "application/json", strings.NewReader(body))
+	return s.ask(sale(5))
+}
+
+// sale is li.wei's request to buy at a price.
+func sale(price int) object {
+	return object{
+		"tenant": "acme", "subject": object{"type": "user", "id": "li.wei"}, "action": "shop.sell",
+		"resource": object{"type": "shop.item", "id": "i-1", "properties": object{"price": price}},
+	}
+}
+
+// ask asks, and notes the decision where the service made it itself.
+func (s *service) ask(request object) shopAnswer {
+	s.t.Helper()
+	response, err := s.client.Post(s.url+s.path, "application/json", strings.NewReader(encode(request)))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -167,6 +190,9 @@ func (s *service) decide() shopAnswer {
 	if err := json.NewDecoder(bytes.NewReader(text)).Decode(&a); err != nil {
 		s.t.Fatalf("%s: %v", text, err)
 	}
+	if by := response.Header.Get("X-Xiezhi-Decided"); by != "" { // a sidecar answers with a server's body
+		a.Decided = by
+	}
 	if a.Decided == "in-process" {
 		s.made = append(s.made, a.ID)
 	}
@@ -176,12 +202,17 @@ func (s *service) decide() shopAnswer {
 // until asks until the answer is as it should be.
 func (s *service) until(limit time.Duration, what string, is func(shopAnswer) bool) shopAnswer {
 	s.t.Helper()
+	return s.untilAsked(limit, sale(5), what, is)
+}
+
+func (s *service) untilAsked(limit time.Duration, request object, what string, is func(shopAnswer) bool) shopAnswer {
+	s.t.Helper()
 	var last shopAnswer
 	deadline := time.Now().Add(limit)
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
-		if last = s.decide(); is(last) {
+		if last = s.ask(request); is(last) {
 			return last
 		}
 		if time.Now().After(deadline) {
@@ -217,7 +248,7 @@ func (i *installation) recorded() []string {
 			Items []struct {
 				ID string `json:"id"`
 			} `json:"items"`
-			Next string `json:"next"`
+			Next string `json:"next_cursor"`
 		}
 		if err := json.Unmarshal(text, &page); err != nil || response.StatusCode != http.StatusOK {
 			i.t.Fatalf("%s: %s (%v)", response.Status, text, err)
@@ -237,6 +268,10 @@ rules:
   - {id: sells, condition: "action == 'shop.sell'", effect: ALLOW, message: {en: "Anybody may buy.", zh: "任何人可买。"}}
 `
 
+// shopClosed sells nothing dear.
+const shopClosed = shopRules + `  - {id: closed, condition: "resource.properties.price > 3", effect: DENY, message: {en: "Too dear.", zh: "太贵。"}}
+`
+
 // A service decides in-process, by a change at once, and goes on while the
 // server is away: as stale, also after a restart of its own, for a bounded
 // time; and everything that it decided is on record once, after all.
@@ -249,9 +284,7 @@ func TestAServiceDecidesByAnEditAtOnceAndSurvivesTheServer(t *testing.T) {
 	})
 
 	saved := time.Now()
-	xiezhi.save("tenants/acme/shop.policy.yaml", strings.Replace(shopRules, "rules:\n", `rules:
-  - {id: closed, condition: "resource.properties.price > 3", effect: DENY, message: {en: "Too dear.", zh: "太贵。"}}
-`, 1))
+	xiezhi.save("tenants/acme/shop.policy.yaml", shopClosed)
 	shop.until(time.Second, "denied by the rule that was saved", func(a shopAnswer) bool { return a.Effect == "DENY" && a.says("closed") })
 	t.Logf("a saved rule was enforced after %s", time.Since(saved).Round(time.Millisecond))
 	xiezhi.save("tenants/acme/shop.policy.yaml", shopRules)

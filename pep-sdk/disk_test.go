@@ -183,7 +183,7 @@ func TestFilesOfDifferentAgesDoNotVouchForEachOther(t *testing.T) {
 		onDisk(t, n, dir)
 		old := read(t, filepath.Join(dir, "state", name))
 		n.publish("deny order.create\ndeny order.pay")
-		n.restrict("order.create", time.Hour)
+		n.restrict("order.ship", time.Hour)
 		onDisk(t, n, dir)
 		write(t, filepath.Join(dir, "state", name), old)
 		p := alone(t, n, dir)
@@ -209,6 +209,21 @@ func TestTheLocalClockIsNotOnDisk(t *testing.T) {
 		t.Errorf("now %s", now)
 	}
 	wantEffect(t, p, "order.create", authz.Allow)
+}
+
+func TestAClockThatWasSetBackIsNoLowerThanTheSignedTime(t *testing.T) {
+	n := startNode(t, "acme")
+	n.publish("allow order.create")
+	dir := t.TempDir()
+	began := time.Now()
+	onDisk(t, n, dir)
+	config := n.config(dir)
+	config.Server = "http://127.0.0.1:1"
+	config.Now = func() time.Time { return began.Add(-24 * time.Hour) }
+	p := start(t, config)
+	if now := p.Status().Now; now.Before(began) {
+		t.Errorf("now %s, and a node signed at %s or later", now, began)
+	}
 }
 
 func TestADiskThatFailsStopsNoDecisionAndIsCaughtUp(t *testing.T) {

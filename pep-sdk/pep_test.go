@@ -254,7 +254,7 @@ func TestARevokedReleaseKeyClosesUntilAValidManifestComes(t *testing.T) {
 	n.replaceKey(&n.releases, trustReleases)
 	n.mu.Unlock()
 	n.send(body(stream.TypeKeys, n.signed))
-	until(t, p, "closed", func(Status) bool { return p.view.Load().denied != "" })
+	n.wait(t, 0, func(f *stream.Frame) bool { return f.Type == stream.TypeAck && f.Held.Keys == 2 })
 	if _, err := p.Decide(t.Context(), request("order.create")); !errors.Is(err, ErrNoState) || !strings.Contains(err.Error(), "revoked") {
 		t.Errorf("%v", err)
 	}

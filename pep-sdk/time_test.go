@@ -310,6 +310,13 @@ func TestRetriesSpreadOutAndDoNotPileUp(t *testing.T) {
 		time.Sleep(time.Minute)
 		ready(t, p)
 		wantEffect(t, p, "order.create", authz.Allow)
+		for range 5 { // what was connected is back soon
+			n.cut()
+			time.Sleep(time.Second)
+			if s := p.Status(); !s.Connected {
+				t.Fatalf("%+v", s)
+			}
+		}
 		stop(t, p)
 	})
 }

@@ -85,6 +85,12 @@ func (m *machine) takeLog(signed string, at instant) []action {
 	}
 	whole := *p
 	*p = partial{}
+	if whole.to < m.log.position {
+		// The store was restored from a backup, or somebody replays an old range:
+		// nothing counts until a heartbeat that is still to come speaks of what is
+		// held then. One that came before may speak of the old range too.
+		m.clock.grants, m.log.known, m.beat = vouch{}, false, nil
+	}
 	return []action{{apply: &change{
 		Change: Change{Reset: whole.reset, Entries: whole.entries, Position: whole.to, Now: m.clock.signedNow(at)},
 		done: func(err error) []action {
@@ -170,11 +176,6 @@ func (m *machine) tookLog(p *partial, at instant) []action {
 		if m.beat != nil {
 			m.beat.differs = false
 		}
-	}
-	if p.to < l.position {
-		// The store was restored from a backup, or somebody replays an old range:
-		// nothing is vouched for until a heartbeat speaks of what is held now.
-		m.clock.grants, l.known = vouch{}, false
 	}
 	for i := range p.entries {
 		e := &p.entries[i]

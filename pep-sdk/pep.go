@@ -190,6 +190,7 @@ func (p *PEP) act(actions []action) {
 		case a.work != nil:
 			p.compile.add(a.work)
 		case a.apply != nil:
+			p.publish() // what ends with the change ends before it
 			actions = append(a.apply.done(p.apply(a.apply.Change)), actions...)
 		case a.save != nil:
 			p.disk.save(a.save)

@@ -145,3 +145,25 @@ func TestByeSaysHowLongToStayAway(t *testing.T) {
 		t.Errorf("%+v", b.drops)
 	}
 }
+
+func TestAnOldRangeIsNotVouchedForByAHeartbeatOfBefore(t *testing.T) {
+	b := readyBench()
+	old := b.rangeFrom(0, true) // g2: a grant is live
+	b.pass(time.Second)
+	b.give(b.heartbeat("")) // of g2
+	b.put(stream.EntryGrant, "order.delete", map[string]any{"ended": noon, "validity": map[string]any{"end": noon.Add(time.Hour)}})
+	b.give(b.rangeFrom(2, false)) // g3: it was revoked, and this is acknowledged
+	b.give(old)
+	if f := b.m.clock.freshness(b.at, false); f.Grants || b.m.whyDenied() == "" {
+		t.Errorf("at g%d: %+v, and decisions are made", b.m.log.position, f)
+	}
+	b.pass(time.Second)
+	b.give(b.heartbeat(""))
+	if f := b.m.clock.freshness(b.at, false); f.Grants || b.m.whyDenied() == "" {
+		t.Errorf("after a heartbeat of g3: %+v, and decisions are made", f)
+	}
+	b.give(b.rangeFrom(0, true))
+	if f := b.m.clock.freshness(b.at, false); !f.Grants || b.m.whyDenied() != "" {
+		t.Errorf("mended: %+v, denied: %q", f, b.m.whyDenied())
+	}
+}

@@ -37,8 +37,10 @@ const maxAhead = 5 * time.Minute
 //
 // Records come again after a lost answer and are stored once. An id belongs to
 // whoever's record bore it first, and nobody can tell whether it was taken:
-// another caller's record is stored under an id derived from it, so that
-// nobody can keep another's decisions from being recorded.
+// another caller's record is stored under an id derived from it, and so is one
+// that comes with a reserved id ([ReserveID]), which is a server's to give: so
+// nobody can keep another's decisions from being recorded, nor the server's own,
+// which it answers with before it has stored them.
 func (s *Service) ShipDecisions(ctx context.Context, actor Actor, records []authz.AuditRecord) (Shipped, error) {
 	shipped := Shipped{Refused: []Refused{}}
 	shipment := shipment{service: s, actor: actor, may: map[string]error{}}
@@ -144,6 +146,9 @@ func (s *shipment) store(ctx context.Context, records []authz.AuditRecord) (know
 	moved := make([]string, len(records))
 	for i := range records {
 		moved[i] = s.derivedID(records[i].ID)
+		if IsReservedID(records[i].ID) {
+			records[i] = renamed(records[i], moved[i])
+		}
 	}
 	before, err := s.owners(ctx, records, moved)
 	if err != nil {
@@ -164,15 +169,20 @@ func (s *shipment) store(ctx context.Context, records []authz.AuditRecord) (know
 		}
 		seen[r.ID] = true
 		if !after[r.ID] {
-			r.Body = r.Body.With("id", authz.StringValue(r.ID))
-			r.ID = moved[i]
-			foreign = append(foreign, r)
+			foreign = append(foreign, renamed(r, moved[i]))
 		}
 	}
 	if len(foreign) == 0 {
 		return known, nil
 	}
 	return known, s.service.Decisions.InsertDecisions(ctx, foreign)
+}
+
+// renamed stores a record under another id and says in its body which it had.
+func renamed(r authz.AuditRecord, id string) authz.AuditRecord {
+	r.Body = r.Body.With("id", authz.StringValue(r.ID))
+	r.ID = id
+	return r
 }
 
 // owners reports which of the ids' stored records are this caller's.
@@ -217,8 +227,29 @@ func ulidTime(id string) (time.Time, bool) {
 }
 
 // derivedID is the id under which this caller's record is stored where
-// another's has its id: of the same time, and the same at every retry.
+// another's has its id: of the same time, the same at every retry, and reserved,
+// so that nobody can be there first.
 func (s *shipment) derivedID(id string) string {
 	sum := sha256.Sum256([]byte(strings.Join([]string{s.actor.Tenant, s.actor.Name, id}, "\x00")))
-	return id[:ulidTimeLen] + base32.NewEncoding(ulidAlphabet).WithPadding(base32.NoPadding).EncodeToString(sum[:10])
+	return ReserveID(id[:ulidTimeLen] + crockford(sum[:10]))
+}
+
+// markLength is how many characters of a reserved id follow from the others: of
+// the ids that PEPs make by chance, one in a million is reserved.
+const markLength = 4
+
+// ReserveID makes a ULID one that the server alone gives: shipped records
+// cannot bear it. ULIDs of one time that differ in their last 12 characters
+// stay different.
+func ReserveID(id string) string {
+	at, rest := id[:ulidTimeLen], id[ulidTimeLen+markLength:]
+	sum := sha256.Sum256([]byte("xiezhi reserved id\x00" + at + rest))
+	return at + crockford(sum[:5])[:markLength] + rest
+}
+
+// IsReservedID reports whether an id is one that ReserveID makes.
+func IsReservedID(id string) bool { return len(id) == ulidLength && ReserveID(id) == id }
+
+func crockford(data []byte) string {
+	return base32.NewEncoding(ulidAlphabet).WithPadding(base32.NoPadding).EncodeToString(data)
 }

@@ -105,6 +105,34 @@ func TestNobodyLearnsOrTakesAnothersRecordByItsID(t *testing.T) {
 	})
 }
 
+func TestNobodyIsFirstWithAnIDThatAnotherRecordWillHave(t *testing.T) {
+	onEveryDatabase(t, func(t *testing.T, s *site) {
+		shop, thief := tenantActor("acme", "service:shop"), tenantActor("globex", "service:shop")
+		// The server has answered with this id, and has not stored its record yet.
+		server := decided("acme", pap.ReserveID(newTestID()), s.now())
+		for i, want := range []pap.Shipped{{Accepted: 1}, {Duplicates: 1}} {
+			forged := decided("acme", server.ID, s.now())
+			forged.Effect = "DENY"
+			if got := s.ship(shop, forged); got.Accepted != want.Accepted || got.Duplicates != want.Duplicates || len(got.Refused) > 0 {
+				t.Errorf("%d: %+v, want %+v", i, got, want)
+			}
+		}
+		s.must(s.store.InsertDecisions(t.Context(), []authz.AuditRecord{server}))
+		if kept := s.decisions()[server.ID]; kept.Actor != server.Actor || kept.Effect != "ALLOW" {
+			t.Errorf("instead of the server's record: %+v", kept)
+		}
+		// What the shop's record is moved to is reserved too.
+		theirs := decided("acme", newTestID(), s.now())
+		s.ship(thief, decided("globex", theirs.ID, s.now()))
+		s.ship(shop, theirs)
+		for id, r := range s.decisions() {
+			if _, moved := r.Body.Get("id"); moved && !pap.IsReservedID(id) {
+				t.Errorf("%s is stored where another could have been first", id)
+			}
+		}
+	})
+}
+
 func TestRecordsThatCannotBeTakenAreRefusedAlone(t *testing.T) {
 	onEveryDatabase(t, func(t *testing.T, s *site) {
 		shop := tenantActor("acme", "service:shop")

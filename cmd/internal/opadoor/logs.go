@@ -408,5 +408,5 @@ func recordID(c access.Caller, e *event) string {
 		low = low>>5 | high<<59
 		high >>= 5
 	}
-	return string(text[:])
+	return pap.ReserveID(string(text[:])) // no shipped record can bear it first
 }

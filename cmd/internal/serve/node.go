@@ -254,5 +254,6 @@ func (n *Node) checks() []httpd.Check {
 	}
 }
 
-// newID returns a ULID: sortable by time, unique across nodes.
-func newID() string { return ulid.Make().String() }
+// newID returns a ULID: sortable by time, unique across nodes, and reserved:
+// the caller of /decide knows it before its record is stored.
+func newID() string { return pap.ReserveID(ulid.Make().String()) }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -400,6 +401,33 @@ func TestDeltasBuildOnWhatWasReadEvenIfItNeverBecameActive(t *testing.T) {
 	b.give(b.releaseFrame(stranger))
 	if len(b.out) != 1 || b.out[0].Type != stream.TypeResync || !b.out[0].Snapshot {
 		t.Errorf("%+v", b.out)
+	}
+}
+
+func TestReleasesThatWaitForTheCompilerAreBounded(t *testing.T) {
+	for name, size := range map[string]int{"many": 1, "large": maxJobBytes / 4} {
+		outcomes := make(chan outcome, 1)
+		c := newCompiler(&tiny{}, []string{"acme"}, func(o outcome) { outcomes <- o })
+		body := make([]byte, size) // one, however many hold it
+		held := 0
+		for i := range 1000 {
+			c.add(&job{release: uint64(i + 1), base: "sha256:x", body: body})
+			bytes := 0
+			for _, j := range c.jobs {
+				bytes += len(j.body)
+			}
+			if held = max(held, len(c.jobs)); held > maxJobs || bytes > maxJobBytes {
+				t.Fatalf("%s: %d jobs of %d bytes wait", name, len(c.jobs), bytes)
+			}
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { defer close(ended); c.run(ctx) }()
+		if o := <-outcomes; o.release != 1000 || !errors.Is(o.err, bundles.ErrBase) {
+			t.Errorf("%s: %+v, want a snapshot to be asked for", name, o)
+		}
+		stop()
+		<-ended
 	}
 }
 

@@ -14,9 +14,12 @@ import (
 	"github.com/xiezhi-project/xiezhi/pep-sdk/stream"
 )
 
-// maxJobs bounds releases that wait for the compiler. Deltas build on each
-// other, so all are read; only the newest is compiled.
-const maxJobs = 8
+// Bounds of releases that wait for the compiler: how many, and their bytes.
+// Deltas build on each other, so all are read; only the newest is compiled.
+const (
+	maxJobs     = 8
+	maxJobBytes = stream.MaxNodeFrame
+)
 
 // job is a release that came, to be read, verified and compiled.
 type job struct {
@@ -116,9 +119,11 @@ type compiler struct {
 	audience []string
 	done     func(outcome)
 
-	mu   sync.Mutex
-	jobs []*job
-	wake chan struct{}
+	mu    sync.Mutex
+	jobs  []*job
+	bytes int  // of jobs
+	many  bool // jobs is the newest of more than may wait, without its body
+	wake  chan struct{}
 
 	// Of the goroutine alone: the newest content that was read, which the next
 	// delta may start from although it never became active.
@@ -130,13 +135,17 @@ func newCompiler(engine Engine, audience []string, done func(outcome)) *compiler
 }
 
 // add hands over a job; it never blocks. A snapshot makes those before it
-// needless; deltas beyond the bound make way for a snapshot.
+// needless. Deltas beyond the bounds are let go at once, whoever sent them:
+// nothing of them was verified. A snapshot is asked for instead.
 func (c *compiler) add(j *job) {
 	c.mu.Lock()
 	if j.base == "" {
-		c.jobs = c.jobs[:0]
+		c.jobs, c.bytes, c.many = nil, 0, false
 	}
-	c.jobs = append(c.jobs, j)
+	c.jobs, c.bytes = append(c.jobs, j), c.bytes+len(j.body)
+	if c.many || len(c.jobs) > maxJobs || len(c.jobs) > 1 && c.bytes > maxJobBytes {
+		c.jobs, c.bytes, c.many = []*job{{release: j.release, base: j.base}}, 0, true
+	}
 	c.mu.Unlock()
 	select {
 	case c.wake <- struct{}{}:
@@ -152,11 +161,11 @@ func (c *compiler) run(ctx context.Context) {
 		case <-c.wake:
 		}
 		c.mu.Lock()
-		jobs := c.jobs
-		c.jobs = nil
+		jobs, many := c.jobs, c.many
+		c.jobs, c.bytes, c.many = nil, 0, false
 		c.mu.Unlock()
-		if len(jobs) > maxJobs {
-			c.done(outcome{release: jobs[len(jobs)-1].release, err: fmt.Errorf("%w: too many releases came at once", bundles.ErrBase)})
+		if many {
+			c.done(outcome{release: jobs[0].release, err: fmt.Errorf("%w: too many releases came at once", bundles.ErrBase)})
 			continue
 		}
 		c.work(ctx, jobs)

@@ -36,7 +36,7 @@ func everything() map[string]string {
 		"platform/p.rego": "p", "platform/p_test.rego": "pt", "platform/p_cases.yaml": "pc", "platform/NOTES.md": "n",
 		"self/rights.cedar": "s", "self/schema.cedarschema": "ss", "approvals/a.yaml": "a", "examples/e.json": "e",
 		"tenants/acme/x.cedar": "x", "tenants/acme/x_cases.yaml": "xc", "tenants/acme.b/y.cedar": "y", "tenants/globex/z.cedar": "z",
-		"tables/both.yaml": "# globex pays more\nplatform: {b: 2, a: 1.50, off: \"no\"}\ntenants:\n  globex: &g {secret: 1}\n  acme: {limit: 3, none: }\n  acme.b: *g\n",
+		"tables/both.yaml":   "# globex pays more\nplatform: {b: 2, a: 1.50, off: \"no\"}\ntenants:\n  globex: &g {secret: 1}\n  acme: {limit: 3, none: }\n  acme.b: *g\n",
 		"tables/theirs.yaml": "tenants: {globex: {secret: 1}}\n", "tables/empty.yaml": "", "tables/README.md": "t",
 	}
 }

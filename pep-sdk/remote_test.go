@@ -159,8 +159,10 @@ func TestTheBreakerLetsOneThrough(t *testing.T) {
 		t.Error("it waits for ever")
 	}
 	b.tried(now.Add(breakMost), true)
-	if !b.mayTry(now) || !b.mayTry(now) {
-		t.Error("it does not recover")
+	for range 2 { // not only a probe
+		if !b.mayTry(now) {
+			t.Error("it does not recover")
+		}
 	}
 }
 
@@ -312,7 +314,7 @@ func (s *span) SetAttributes(kv ...attribute.KeyValue) {
 	s.spans.mu.Lock()
 	defer s.spans.mu.Unlock()
 	for _, a := range kv {
-		s.spans.attrs[string(a.Key)] = a.Value.Emit()
+		s.spans.attrs[string(a.Key)] = a.Value.String()
 	}
 }
 

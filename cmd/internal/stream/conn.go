@@ -50,7 +50,6 @@ type conn struct {
 	greeted  bool      // it was sent the heartbeat with its nonce
 	beatWant bool      // its heartbeat is due
 	beatRead time.Time // of the last heartbeat
-	beats    uint64
 
 	owed      int // frames that it may send
 	resyncs   int // in this window

@@ -35,7 +35,6 @@ type model struct {
 	beat     wire.Heartbeat
 	greeted  bool
 	compared int
-	resyncs  []wire.Frame
 	refuse   func(*bundles.Bundle) error
 	kinds    []wire.Type
 	bases    []string

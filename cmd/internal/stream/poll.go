@@ -58,7 +58,7 @@ func (h *Hub) poll(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c.wake = make(chan struct{}, 1)
-	before, ok := h.view.before(c.key, h.config.Connections)
+	before, ok := h.view.before(&c.pep, h.config.Connections, h.config.PerCredential)
 	if !ok {
 		h.refuse(w, errFull)
 		return

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -13,8 +14,12 @@ import (
 	wire "github.com/xiezhi-project/xiezhi/pep-sdk/stream"
 )
 
-// poll is one poll of a PEP.
+// poll is one poll of a PEP of acme's.
 func (s *served) poll(m *model, wait string, more ...[]byte) (status int, err error) {
+	return s.pollAs("acme shop", m, wait, more...)
+}
+
+func (s *served) pollAs(as string, m *model, wait string, more ...[]byte) (status int, err error) {
 	body := wire.AppendPart(nil, m.greet())
 	for _, part := range more {
 		body = wire.AppendPart(body, part)
@@ -23,7 +28,7 @@ func (s *served) poll(m *model, wait string, more ...[]byte) (status int, err er
 	if err != nil {
 		return 0, err
 	}
-	req.Header.Set("Authorization", "Bearer acme shop")
+	req.Header.Set("Authorization", "Bearer "+as)
 	answer, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return 0, err
@@ -121,4 +126,27 @@ func TestPollingGoesThroughTheSameStates(t *testing.T) {
 	if status, err := s.poll(w.model("x", nil, "globex"), "0s"); err != nil || status != http.StatusForbidden {
 		t.Errorf("another tenant: status %d, %v", status, err)
 	}
+}
+
+func TestATenantThatPollsUnderManyNamesKeepsNobodyElseFromPolling(t *testing.T) {
+	w := newWorld(t)
+	s := w.serve(t, "one")
+	s.sync()
+	s.config.PerCredential, s.config.Connections = 2, 3
+	for id, want := range []int{http.StatusOK, http.StatusOK, http.StatusTooManyRequests, http.StatusTooManyRequests} {
+		if status, err := s.poll(w.model(strconv.Itoa(id), nil, "acme"), "0s"); status != want || err != nil {
+			t.Errorf("the tenant's PEP %d: status %d, %v, want %d", id, status, err, want)
+		}
+	}
+	if status, err := s.poll(w.model("0", nil, "acme"), "0s"); status != http.StatusOK || err != nil {
+		t.Errorf("one that polled before: status %d, %v", status, err)
+	}
+	if status, err := s.pollAs("globex shop", w.model("other", nil, "globex"), "0s"); status != http.StatusOK || err != nil {
+		t.Errorf("another tenant's: status %d, %v", status, err)
+	}
+	w.pass(pollGone + time.Second)
+	eventually(t, "those that are gone make room", func() bool {
+		status, err := s.poll(w.model("new", nil, "acme"), "0s")
+		return status == http.StatusOK && err == nil
+	})
 }

@@ -327,3 +327,25 @@ func TestALogLargerThanAFrameTakesEffectTogether(t *testing.T) {
 		t.Errorf("%d entries at %d", len(m.entries), m.held.Position)
 	}
 }
+
+// A PEP takes the heartbeat that answers its hello to be signed after it: one
+// of an earlier read would make grants count longer than they may.
+func TestAHelloIsAnsweredByAReadThatBeganAfterIt(t *testing.T) {
+	w := newWorld(t)
+	w.publish(map[string]string{"platform/p": "1"})
+	n := w.node(t, "one")
+	n.sync()
+	hello := w.pass(freshRead / 2) // the read is fresh still
+	m := w.model("m", nil, "acme")
+	l := n.dial(t, m)
+	l.settle(t)
+	if m.greeted {
+		t.Errorf("the hello of %s is answered by a read of %s", hello, m.beat.Time)
+	}
+	w.pass(time.Millisecond)
+	n.sync()
+	l.settle(t)
+	if !m.greeted || m.beat.Time.Before(hello) || m.held.Release != 1 {
+		t.Errorf("after another read: greeted %v by one of %s, release %d", m.greeted, m.beat.Time, m.held.Release)
+	}
+}

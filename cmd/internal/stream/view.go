@@ -17,6 +17,8 @@ type view struct {
 	conns   map[*conn]struct{}
 	reports map[string]pap.PEP
 	polled  map[string]polled // by key: PEPs that poll, until they do not
+	// perTenant counts polled by the tenants of their credentials.
+	perTenant map[string]int
 }
 
 // Heartbeats alone are written down only so often, and HonoursUntil says so
@@ -28,6 +30,7 @@ const flushBatch = 500
 
 func (v *view) init() {
 	v.conns, v.reports, v.polled = map[*conn]struct{}{}, map[string]pap.PEP{}, map[string]polled{}
+	v.perTenant = map[string]int{}
 }
 
 func (v *view) changed(c *conn) {
@@ -53,17 +56,21 @@ type polled struct {
 }
 
 // before returns what is kept of a PEP that polls; it is not ok where there
-// are too many.
-func (v *view) before(key string, most int) (polled, bool) {
+// are too many: of all, or of its credential's tenant, which can name as many
+// as it likes and must not keep the others' from polling.
+func (v *view) before(pep *pap.PEP, most, mostOfTenant int) (polled, bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	p, known := v.polled[key]
-	return p, known || len(v.polled) < most
+	p, known := v.polled[pep.Key]
+	return p, known || len(v.polled) < most && (pep.Tenant == "" || v.perTenant[pep.Tenant] < mostOfTenant)
 }
 
 func (v *view) poll(p polled) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if _, known := v.polled[p.pep.Key]; !known {
+		v.perTenant[p.pep.Tenant]++
+	}
 	v.polled[p.pep.Key], v.reports[p.pep.Key] = p, p.pep
 }
 
@@ -98,6 +105,9 @@ func (h *Hub) collect(now time.Time) ([]pap.PEP, map[string]*conn) {
 	for key, p := range v.polled {
 		if now.Sub(p.pep.SeenAt) > pollGone {
 			delete(v.polled, key)
+			if v.perTenant[p.pep.Tenant]--; v.perTenant[p.pep.Tenant] == 0 {
+				delete(v.perTenant, p.pep.Tenant)
+			}
 			p.pep.Connected = false
 			reports[key] = p.pep
 		}

@@ -266,7 +266,6 @@ type node struct {
 type tokens struct {
 	mu    sync.Mutex
 	taken map[string]bool
-	turn  uint64
 }
 
 func (g *tokens) take(id string) {

@@ -232,9 +232,11 @@ func (h *Hub) lacksLog(c *conn) ([][]byte, error) {
 	return frames, nil
 }
 
-// lacksGreeting answers the hello's nonce, once a read is fresh.
+// lacksGreeting answers the hello's nonce, by a read that began after the hello
+// came: the PEP takes the heartbeat to be no older than its hello, and counts
+// the time that grants have left from there.
 func (h *Hub) lacksGreeting(c *conn) ([][]byte, error) {
-	if c.greeted || h.config.Now().Sub(h.read) > freshRead {
+	if c.greeted || h.read.Before(c.since) || h.config.Now().Sub(h.read) > freshRead {
 		return nil, nil
 	}
 	t, known := h.heartbeatTarget(c)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/url"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -16,14 +17,16 @@ import (
 type wiretap struct {
 	to       string
 	listener net.Listener
+	finished chan struct{} // closed with the test
 	copying  sync.WaitGroup
 
-	mu       sync.Mutex
-	open     map[net.Conn]bool // of both sides
-	cut      bool
-	deaf     bool
-	lost     int // notifications
-	finished bool
+	mu   sync.Mutex
+	open map[net.Conn]bool // of both sides
+	cut  bool
+	deaf bool
+	lost int           // notifications
+	held int           // transactions that wait to go on
+	hold chan struct{} // nil, or closed when they may
 }
 
 // tap puts one before the database of a URL, and returns the URL of the proxy.
@@ -36,7 +39,7 @@ func tap(t *testing.T, location string) (*wiretap, string) {
 	if u.Hostname() == "" || u.Query().Has("host") {
 		t.Fatalf("PostgreSQL at %q: want a URL with a host to put a proxy before", u.Redacted())
 	}
-	w := &wiretap{to: u.Host, open: map[net.Conn]bool{}}
+	w := &wiretap{to: u.Host, finished: make(chan struct{}), open: map[net.Conn]bool{}}
 	if u.Port() == "" {
 		w.to = net.JoinHostPort(u.Hostname(), "5432")
 	}
@@ -46,7 +49,7 @@ func tap(t *testing.T, location string) (*wiretap, string) {
 	w.copying.Go(w.accept)
 	t.Cleanup(func() {
 		w.listener.Close()
-		w.set(func() { w.finished = true })
+		close(w.finished)
 		w.sever()
 		w.copying.Wait()
 	})
@@ -82,6 +85,56 @@ func (w *wiretap) notificationsLost() (n int) {
 	return n
 }
 
+// holdWriters has every transaction that writes wait once it has begun, until
+// the function that is returned is called.
+func (w *wiretap) holdWriters() (release func()) {
+	gate := make(chan struct{})
+	w.set(func() { w.hold, w.held = gate, 0 })
+	return func() {
+		w.set(func() { w.hold = nil })
+		close(gate)
+	}
+}
+
+func (w *wiretap) writersHeld() (n int) {
+	w.set(func() { n = w.held })
+	return n
+}
+
+// began is how a transaction begins that may write; one that reads says more.
+const began = "Q\x00\x00\x00\x0abegin\x00"
+
+// ask copies what a client sends, and holds it where it began to write.
+func (w *wiretap) ask(server io.Writer, client io.Reader) error {
+	chunk := make([]byte, 32<<10)
+	for {
+		n, err := client.Read(chunk)
+		if err != nil {
+			return err
+		}
+		if _, err := server.Write(chunk[:n]); err != nil {
+			return err
+		}
+		if !strings.HasSuffix(string(chunk[:n]), began) {
+			continue
+		}
+		var hold chan struct{}
+		w.set(func() {
+			if hold = w.hold; hold != nil {
+				w.held++
+			}
+		})
+		if hold == nil {
+			continue
+		}
+		select {
+		case <-hold:
+		case <-w.finished:
+			return errors.New("the test is over")
+		}
+	}
+}
+
 func (w *wiretap) accept() {
 	for {
 		client, err := w.listener.Accept()
@@ -101,7 +154,7 @@ func (w *wiretap) serve(client net.Conn) {
 	defer server.Close()
 	admitted := false
 	w.set(func() {
-		if admitted = !w.cut && !w.finished; admitted {
+		if admitted = !w.cut; admitted {
 			w.open[client], w.open[server] = true, true
 		}
 	})
@@ -111,7 +164,7 @@ func (w *wiretap) serve(client net.Conn) {
 	defer w.set(func() { delete(w.open, client); delete(w.open, server) })
 	var asking sync.WaitGroup
 	asking.Go(func() {
-		_, _ = io.Copy(server, client)
+		_ = w.ask(server, client)
 		server.Close()
 	})
 	_ = w.answer(client, server)

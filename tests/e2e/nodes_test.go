@@ -224,6 +224,65 @@ func TestServicesOfEveryNodeEnforceWhatAnyNodeChanges(t *testing.T) {
 	}
 }
 
+// A change that was begun before another one, on another node, and committed
+// after it, is missed by no service, though nobody is told of either.
+func TestServicesMissNoChangeThatCommitsInTheOppositeOrder(t *testing.T) {
+	t.Parallel()
+	a, b := openTwins(t)
+	a.database.lose()
+	b.database.lose()
+	price := 100
+	mint := func() call {
+		price++
+		return call{as: "admin", path: dynamic, body: grant(sale(price), satisfies("tenants/acme/shop/large"))}
+	}
+	for round := range 6 {
+		slow, quick := a, b
+		if round%2 == 1 {
+			slow, quick = b, a
+		}
+		first := mint()
+		finish := slow.database.holdWriters()
+		committed := make(chan error, 1)
+		var late answer
+		go func() {
+			var err error
+			late, err = slow.try(first)
+			committed <- err
+		}()
+		await(t, patience, "the first writer has begun", func() bool { return slow.database.writersHeld() > 0 })
+		early := quick.must(http.StatusCreated, mint())
+		select {
+		case err := <-committed:
+			t.Fatalf("the first writer was not held: %v %s", err, late.text)
+		default:
+		}
+		finish()
+		if err := <-committed; err != nil || late.status != http.StatusCreated {
+			t.Fatalf("%v %d %s", err, late.status, late.text)
+		}
+		if before, after := position(t, early), position(t, late); before >= after {
+			t.Fatalf("the first writer stands at %d, before the second at %d", after, before)
+		}
+		for _, n := range []*twin{a, b} {
+			for _, dear := range []int{price - 1, price} {
+				n.shop.untilAsked(soon, sale(dear), "allowed by its grant on node "+n.name, func(a shopAnswer) bool { return a.Effect == "ALLOW" && a.Decided == "in-process" })
+			}
+			n.must(http.StatusOK, call{as: "admin", method: http.MethodPost, path: "/api/v1/releases/" + late.header.Get("Xiezhi-Revision") + "/await?quorum=all&wait=20s"})
+		}
+	}
+}
+
+// position is the log position that an answer bears.
+func position(t *testing.T, a answer) int {
+	t.Helper()
+	var release, position int
+	if _, err := fmt.Sscanf(a.header.Get("Xiezhi-Revision"), "r%d.g%d", &release, &position); err != nil {
+		t.Fatalf("revision %q: %v", a.header.Get("Xiezhi-Revision"), err)
+	}
+	return position
+}
+
 // A node that loses the database says so: it takes no changes, its services
 // are told of no freshness, and after grant_stale it refuses every caller. It
 // recovers by itself, as do its services; nobody misses what changed meanwhile.

@@ -39,6 +39,16 @@ type answer struct {
 // must explain: an answer that breaks this fails the test.
 func (s *server) do(c call) answer {
 	s.t.Helper()
+	a, err := s.try(c)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.checkRefusal(c, a)
+	return a
+}
+
+// try calls, and judges nothing. It may be called beside the test.
+func (s *server) try(c call) (answer, error) {
 	if c.method == "" {
 		c.method = http.MethodGet
 		if c.body != "" {
@@ -47,14 +57,14 @@ func (s *server) do(c call) answer {
 	}
 	req, err := http.NewRequestWithContext(s.t.Context(), c.method, s.url, strings.NewReader(c.body))
 	if err != nil {
-		s.t.Fatal(err)
+		return answer{}, err
 	}
 	path, query, _ := strings.Cut(c.path, "?")
 	req.URL.Opaque, req.URL.RawQuery = "//"+req.URL.Host+path, query
 	if c.as != "" {
 		token, known := s.tokens[c.as]
 		if !known {
-			s.t.Fatalf("nobody is called %q", c.as)
+			return answer{}, fmt.Errorf("nobody is called %q", c.as)
 		}
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
@@ -66,19 +76,18 @@ func (s *server) do(c call) answer {
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		s.t.Fatal(err)
+		return answer{}, err
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
-		s.t.Fatal(err)
+		return answer{}, err
 	}
 	a := answer{status: resp.StatusCode, header: resp.Header, text: string(text)}
 	if json.Unmarshal(text, &a.json) != nil {
 		a.json = nil
 	}
-	s.checkRefusal(c, a)
-	return a
+	return a, nil
 }
 
 // checkRefusal: a refusal is a problem document, on AuthZEN's doors a sentence,

@@ -243,7 +243,7 @@ func (s *Source) follow(ctx context.Context, asked bool) error {
 				return err
 			}
 		case errors.Is(err, errBehind):
-			return s.refuse(ctx, head, refuse("", "commit %s does not descend from %s, which release %d was made of: the branch's history was rewritten; "+
+			return s.refuse(ctx, head, refuse("", "the branch's history was rewritten: commit %s does not descend from %s, which release %d was made of; "+
 				"put %[2]s back under the branch, for example with git merge", head.String()[:12], s.last.Commit, s.last.Number))
 		case errors.Is(err, pap.ErrVersion) && tries < maxRaces:
 			// Another release came first, perhaps this very commit's by another node.

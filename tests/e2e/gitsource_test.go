@@ -25,14 +25,14 @@ import (
 // serveGit bootstraps an installation and starts `xiezhi serve` on it, with
 // policies from a repository. Its poll is so long that only a webhook and
 // loads fetch.
-func serveGit(t *testing.T, repository *gitrepo.Repository, secret string) *server {
+func serveGit(t *testing.T, repository *gitrepo.Repository, secret, data string, more ...string) *server {
 	t.Helper()
 	dir := t.TempDir()
 	home := filepath.Join(dir, "home")
 	if err := os.Mkdir(home, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	data, secretFile := filepath.Join(dir, "data"), filepath.Join(dir, "secret")
+	secretFile := filepath.Join(dir, "secret")
 	if err := os.WriteFile(secretFile, []byte(secret), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -47,8 +47,8 @@ func serveGit(t *testing.T, repository *gitrepo.Repository, secret string) *serv
 		t.Fatal(err)
 	}
 	defer out.Close()
-	cmd := exec.Command(xiezhi, "serve", "--data", data, "--listen", "127.0.0.1:0", "--stream-listen", "127.0.0.1:0",
-		"--policies", "git+file://"+repository.Remote+"@main", "--policies-poll", "1h", "--policies-webhook-secret-file", secretFile)
+	cmd := exec.Command(xiezhi, append([]string{"serve", "--data", data, "--listen", "127.0.0.1:0", "--stream-listen", "127.0.0.1:0",
+		"--policies", "git+file://" + repository.Remote + "@main", "--policies-poll", "1h", "--policies-webhook-secret-file", secretFile}, more...)...)
 	cmd.Stdout, cmd.Stderr = out, out
 	serving := regexp.MustCompile(`msg=serving address=(\S+)`)
 	p, err := process.Start(t.Context(), cmd, home, syscall.SIGTERM, func(context.Context) error {
@@ -93,7 +93,7 @@ func TestPoliciesComeFromGit(t *testing.T) {
 	repository.Write(freeze, strings.Replace(all[freeze], "a change freeze is on", "no changes now", 1)+"# from git\n")
 	first := repository.Commit("acme: freeze")
 	repository.Push()
-	s := serveGit(t, repository, secret)
+	s := serveGit(t, repository, secret, t.TempDir())
 	s.load(t, "published")
 
 	releases := s.must(http.StatusOK, call{as: "admin", path: "/api/v1/releases"})
@@ -104,14 +104,12 @@ func TestPoliciesComeFromGit(t *testing.T) {
 	repository.Write(freeze, strings.Replace(all[freeze], "effect: REVIEW", "effect: PERHAPS", 1))
 	broken := repository.Commit("acme: oops")
 	repository.Push()
-	body := `{"ref":"refs/heads/main"}`
-	if a := s.do(call{path: "/api/v1/policy/source/webhook", body: body, header: map[string]string{"X-Hub-Signature-256": "sha256=00"}}); a.status != http.StatusUnauthorized {
+	if a := s.hook("another"); a.status != http.StatusUnauthorized {
 		t.Errorf("a webhook without a good signature: %d %s", a.status, a.text)
 	}
-	mac := hmac.New(sha256.New, []byte(secret))
-	mac.Write([]byte(body))
-	s.must(http.StatusAccepted, call{path: "/api/v1/policy/source/webhook", body: body,
-		header: map[string]string{"X-Hub-Signature-256": "sha256=" + hex.EncodeToString(mac.Sum(nil))}})
+	if a := s.hook(secret); a.status != http.StatusAccepted {
+		t.Fatalf("a webhook: %d %s", a.status, a.text)
+	}
 	await(t, patience, "the broken commit is refused", func() bool { return s.source().at("/result") == "refused" })
 	state := s.source()
 	if state.at("/seen/commit") != broken || state.at("/published/commit") != first || state.at("/faults/0/file") != freeze || state.at("/faults/0/line") == nil {
@@ -140,6 +138,15 @@ func TestPoliciesComeFromGit(t *testing.T) {
 	if got := s.must(http.StatusOK, call{as: "admin", path: "/api/v1/releases"}).at("/items/0/number"); got != 3.0 {
 		t.Errorf("release %v, want 3", got)
 	}
+}
+
+// hook says that main was pushed, signed with a secret.
+func (s *server) hook(secret string) answer {
+	s.t.Helper()
+	body := `{"ref":"refs/heads/main"}`
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write([]byte(body))
+	return s.do(call{path: "/api/v1/policy/source/webhook", body: body, header: map[string]string{"X-Hub-Signature-256": "sha256=" + hex.EncodeToString(mac.Sum(nil))}})
 }
 
 // load fetches now and wants a result.

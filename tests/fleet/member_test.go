@@ -26,6 +26,9 @@ type fleet struct {
 	compiler *local.Compiler
 	members  []*member
 
+	// mayClose says that a PEP may deny for want of anything fresh.
+	mayClose bool
+
 	newest atomic.Uint64 // release that is being published, or was
 	asked  atomic.Uint64
 	allows atomic.Uint64
@@ -157,6 +160,12 @@ func (m *member) crash() error {
 	if err := m.stop(); err != nil {
 		return err
 	}
+	return m.roll(image)
+}
+
+// roll puts a folder in the place of the member's, which is down. What the
+// next life begins with knows nothing of releases after it.
+func (m *member) roll(image string) error {
 	m.life.Lock()
 	defer m.life.Unlock()
 	m.release.Store(0)
@@ -254,6 +263,9 @@ func (m *member) decide(ctx context.Context, req authz.Request) (pep.Answer, boo
 		m.fleet.fault("%s answered from release %d after %d", m.id, a.Revision.Release, floor)
 	}
 	raise(&m.release, a.Revision.Release)
+	if f.mayClose && a.Effect == authz.Deny {
+		return a, false
+	}
 	m.checkMark(&a)
 	return a, true
 }

@@ -65,7 +65,8 @@ type Door struct {
 	uploads chan struct{} // a place for each upload that is read at once
 
 	mu      sync.Mutex
-	closed  chan struct{} // when Run ends
+	shares  map[string]chan struct{} // places by the caller's tenant
+	closed  chan struct{}            // when Run ends
 	head    head
 	entries map[string]*entry
 	now     *generation // what is built from; the builder's own
@@ -86,14 +87,17 @@ func (h *head) target() uint64 {
 	return h.release
 }
 
-// maxUploads is how many logs and reports are read at once.
-const maxUploads = 32
+// How many logs and reports are read at once: of all, and of one tenant.
+const (
+	maxUploads = 32
+	maxShare   = 8
+)
 
 // New returns a Door.
 func New(config Config) *Door {
 	d := &Door{
 		config: config, work: make(chan struct{}, 1), uploads: make(chan struct{}, maxUploads),
-		closed: make(chan struct{}), entries: map[string]*entry{},
+		shares: map[string]chan struct{}{}, closed: make(chan struct{}), entries: map[string]*entry{},
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /bundles/{name}", d.serve("opaBundle", d.bundle))

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -304,5 +305,34 @@ func TestAStatusReportBecomesAPEP(t *testing.T) {
 		if g := r.ask("acme", http.MethodPost, r.door+"/status", bad, nil); g.status != http.StatusBadRequest {
 			t.Errorf("%s: %d", bad, g.status)
 		}
+	}
+}
+
+func TestATenantThatUploadsSlowlyHoldsUpNobodyElse(t *testing.T) {
+	r := newRig(t, toyFiles("a"))
+	entered := make(chan struct{}, 100)
+	r.mu.Lock()
+	r.between = func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			entered <- struct{}{}
+			next.ServeHTTP(w, req)
+		})
+	}
+	r.mu.Unlock()
+	for range 40 { // more than are read at once
+		conn := must[net.Conn](t)(net.Dial("tcp", strings.TrimPrefix(r.door, "http://")))
+		defer func() { _ = conn.Close() }()
+		_, err := fmt.Fprintf(conn, "POST /logs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: 9\r\n\r\n[", r.tokens["acme"])
+		must[struct{}](t)(struct{}{}, err)
+		<-entered
+	}
+	report, began := `{"labels":{"id":"agent-1"},"bundles":{}}`, time.Now()
+	for _, as := range []string{"globex", "platform"} {
+		if g := r.ask(as, http.MethodPost, r.door+"/status", report, nil); g.status != http.StatusNoContent {
+			t.Errorf("%s: %d %s", as, g.status, g.text)
+		}
+	}
+	if waited := time.Since(began); waited > 20*time.Second { // a slow upload is cut off after 30 s
+		t.Errorf("they waited %s for the others to be cut off", waited)
 	}
 }

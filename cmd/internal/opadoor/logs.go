@@ -90,14 +90,13 @@ func homeOf(c access.Caller) string {
 
 // upload returns the unpacked body of a call; done must be called.
 func (d *Door) upload(c *call, maxPacked, maxPlain int64) (body io.Reader, done func(), err error) {
-	select {
-	case d.uploads <- struct{}{}:
-	case <-c.r.Context().Done():
-		return nil, nil, c.r.Context().Err()
+	leave, err := d.place(c)
+	if err != nil {
+		return nil, nil, err
 	}
 	defer func() {
 		if err != nil {
-			<-d.uploads
+			leave()
 		}
 	}()
 	_ = http.NewResponseController(c.w).SetReadDeadline(time.Now().Add(readTimeout)) // not every writer has one
@@ -111,7 +110,36 @@ func (d *Door) upload(c *call, maxPacked, maxPlain int64) (body io.Reader, done 
 	default:
 		return nil, nil, refuse(http.StatusUnsupportedMediaType, "unsupported_encoding", "send the body with Content-Encoding: gzip, or without")
 	}
-	return &limited{packed, maxPlain}, func() { <-d.uploads }, nil
+	return &limited{packed, maxPlain}, leave, nil
+}
+
+// place waits for a place among the uploads that are read at once: first among
+// those of the caller's tenant, so that one which writes slowly holds up nobody
+// else. leave gives it back.
+func (d *Door) place(c *call) (leave func(), err error) {
+	d.mu.Lock()
+	share := d.shares[c.caller.Tenant]
+	if share == nil {
+		share = make(chan struct{}, maxShare)
+		if c.caller.Tenant == "" {
+			share = make(chan struct{}, maxUploads)
+		}
+		d.shares[c.caller.Tenant] = share // tenants that exist: there is no end of names to make up
+	}
+	d.mu.Unlock()
+	ended := c.r.Context().Done()
+	select {
+	case share <- struct{}{}:
+	case <-ended:
+		return nil, c.r.Context().Err()
+	}
+	select {
+	case d.uploads <- struct{}{}:
+		return func() { <-d.uploads; <-share }, nil
+	case <-ended:
+		<-share
+		return nil, c.r.Context().Err()
+	}
 }
 
 // limited is a reader that fails beyond its limit. It fills what it is given:

@@ -15,6 +15,9 @@ const (
 	retryEvery = time.Second
 	// remindEvery is how often an error that stays is logged again.
 	remindEvery = time.Minute
+	// changeEvery is how often at most an error is logged whose text changes: it
+	// may name the port of each attempt.
+	changeEvery = 10 * time.Second
 )
 
 var errSlow = errors.New("the database does not answer in time")
@@ -107,6 +110,8 @@ func (c *complaint) about(log *slog.Logger, err error, now time.Time) {
 	}
 	switch {
 	case text == c.text && (text == "" || now.Sub(c.at) < remindEvery):
+		return
+	case text != "" && c.text != "" && now.Sub(c.at) < changeEvery:
 		return
 	case text == "":
 		log.Info("this node is up to date again")

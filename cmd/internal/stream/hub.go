@@ -83,6 +83,7 @@ const (
 
 	tickEvery    = 250 * time.Millisecond
 	recheckEvery = tickEvery
+	remindEvery  = time.Minute // a failure that stays is logged again
 	byeWithin    = 2 * time.Second
 	// idleAudience is how long an audience without connections is kept.
 	idleAudience = 5 * time.Minute
@@ -127,6 +128,7 @@ type Hub struct {
 
 	// Of Run's goroutine.
 	startedAt   time.Time
+	complained  time.Time // when a failure to write was logged last, zero after a success
 	recheckedAt time.Time
 	ground      access.Ground
 
@@ -353,9 +355,16 @@ func (h *Hub) tick(ctx context.Context) {
 	h.mu.Lock()
 	h.expire(now)
 	h.mu.Unlock()
-	if err := h.flush(ctx, now); err != nil && ctx.Err() == nil {
+	err := h.flush(ctx, now)
+	switch {
+	case err == nil:
+		h.complained = time.Time{}
+	case ctx.Err() == nil:
 		h.stats.failures.Add(1)
-		h.config.Log.Warn("cannot write down the state of PEPs; it is tried again", "error", err)
+		if now.Sub(h.complained) >= remindEvery {
+			h.complained = now
+			h.config.Log.Warn("cannot write down the state of PEPs; it is tried again", "error", err)
+		}
 	}
 }
 

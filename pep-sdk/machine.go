@@ -32,6 +32,9 @@ const (
 	// suspectFor is how long entries of a revoked log key other than grants go
 	// on counting while the log is on its way anew.
 	suspectFor = stream.SilentAfter
+	// maxPredated is how far a heartbeat's time may lie after its signature's
+	// date, which a node takes later: whole seconds, and a clock that is set.
+	maxPredated = time.Minute
 )
 
 // machine is the PEP's side of the protocol: frames and ticks in, actions out.
@@ -323,6 +326,11 @@ func (m *machine) openHeartbeat(signed string, at instant) (*heartbeat, error) {
 	}
 	if beat.Time.IsZero() {
 		return nil, errors.New("heartbeat: without a time")
+	}
+	// A key that was retired dates its signatures back: it vouches for no time
+	// after its own.
+	if beat.Time.After(opened.IssuedAt.Add(maxPredated)) {
+		return nil, fmt.Errorf("heartbeat: of %s, and signed at %s", beat.Time.Format(time.RFC3339), opened.IssuedAt.Format(time.RFC3339))
 	}
 	return &beat, nil
 }

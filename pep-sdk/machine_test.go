@@ -404,6 +404,29 @@ func TestDeltasBuildOnWhatWasReadEvenIfItNeverBecameActive(t *testing.T) {
 	}
 }
 
+func TestARetiredKeyVouchesForNoTimeAfterItsOwn(t *testing.T) {
+	b := readyBench()
+	b.out = nil
+	before := b.facts()
+	beat := b.beatBody("")
+	beat.Time = beat.Time.Add(time.Second)
+	for dated, taken := range map[time.Time]bool{beat.Time.Add(-2 * maxPredated): false, beat.Time.Add(-maxPredated / 2): true} {
+		text, err := trust.Sign(b.signer.log, "test", trust.KindHeartbeat, beat, dated)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if opened, err := b.m.openHeartbeat(text, b.at); (err == nil) != taken {
+			t.Errorf("signed %s before its time: %+v, %v", beat.Time.Sub(dated), opened, err)
+		}
+		if !taken {
+			b.give(body(stream.TypeHeartbeat, text))
+		}
+	}
+	if len(b.out) != 1 || b.out[0].Type != stream.TypeReject || !reflect.DeepEqual(before, b.facts()) {
+		t.Errorf("%+v", b.out)
+	}
+}
+
 func TestReleasesThatWaitForTheCompilerAreBounded(t *testing.T) {
 	for name, size := range map[string]int{"many": 1, "large": maxJobBytes / 4} {
 		outcomes := make(chan outcome, 1)

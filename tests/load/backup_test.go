@@ -176,6 +176,7 @@ func TestRestoredServerAnswersAsTheOneBackedUp(t *testing.T) {
 			}
 
 			at := c.to(t)
+			at.keys = l.at.keys
 			if printed, code := at.restore(t, file); code != 0 {
 				t.Fatalf("exit code %d: %s", code, printed)
 			}
@@ -265,6 +266,7 @@ func TestBackupBesideALoadedServerIsOneMoment(t *testing.T) {
 
 			for _, file := range files {
 				to := onSQLite(t)
+				to.keys = at.keys
 				if printed, code := to.restore(t, file); code != 0 {
 					t.Fatalf("exit code %d: %s", code, printed)
 				}

@@ -24,13 +24,16 @@ import (
 // place is where a server keeps its state. Two places may name one database.
 type place struct {
 	data string // folder
+	keys string // folder, which all nodes of one installation share
 	// Of PostgreSQL, else the state is in SQLite in data:
 	url  string
 	file string // that holds the URL
 	name string // of the schema, and of the connections
 }
 
-func onSQLite(t *testing.T) place { return place{data: t.TempDir()} }
+func onSQLite(t *testing.T) place {
+	return place{data: t.TempDir(), keys: filepath.Join(t.TempDir(), "keys")}
+}
 
 // onPostgres makes a place on a schema of its own, which goes with the test.
 func onPostgres(t *testing.T) place {
@@ -43,7 +46,7 @@ func onPostgres(t *testing.T) place {
 	name := query.Get("search_path")
 	query.Set("application_name", name)
 	location.RawQuery = query.Encode()
-	p := place{t.TempDir(), location.String(), filepath.Join(t.TempDir(), "url"), name}
+	p := place{t.TempDir(), filepath.Join(t.TempDir(), "keys"), location.String(), filepath.Join(t.TempDir(), "url"), name}
 	write(t, p.file, p.url)
 	return p
 }
@@ -113,7 +116,7 @@ type server struct {
 func start(t *testing.T, at place, more ...string) *server {
 	t.Helper()
 	s := &server{printed: &printed{}}
-	arguments := append([]string{"serve", "--listen", "127.0.0.1:0", "--stream-listen", "127.0.0.1:0", "--log-format", "json"}, at.flags()...)
+	arguments := append([]string{"serve", "--listen", "127.0.0.1:0", "--stream-listen", "127.0.0.1:0", "--keys", at.keys, "--log-format", "json"}, at.flags()...)
 	cmd := command(append(arguments, more...)...)
 	cmd.Stdout, cmd.Stderr = s.printed, s.printed
 	folder := filepath.Join(t.TempDir(), "server")

@@ -409,6 +409,11 @@ func TestANodeThatStopsSaysByeAndLeavesNothingBehind(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = silent.CloseNow() }()
+	eventually(t, "everybody's acknowledgement is known", func() bool {
+		return !slices.ContainsFunc(clients, func(c *client) bool {
+			return w.pep("acme/service:shop/"+c.pep.hello.ID).Revision.Release != 1
+		})
+	})
 	s.stop()
 	waits := map[time.Duration]bool{}
 	for _, c := range clients {

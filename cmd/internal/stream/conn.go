@@ -75,7 +75,7 @@ const (
 )
 
 // beatDue notes that a heartbeat is due if it is by one of the last due
-// phases, and reports whether the connection has something to wait for.
+// phases, and reports whether the connection waits for one.
 func (c *conn) beatDue(phase, due uint64) bool {
 	mine := due >= phases
 	for i := uint64(0); i < due && !mine; i++ {
@@ -84,7 +84,14 @@ func (c *conn) beatDue(phase, due uint64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.beatWant = c.beatWant || mine
-	return mine || !c.greeted
+	return c.beatWant || !c.greeted
+}
+
+// beatSoon makes a heartbeat due with the next read.
+func (c *conn) beatSoon() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.beatWant = true
 }
 
 // again has everything sent anew: the log from 0, a snapshot, or both.

@@ -170,7 +170,7 @@ func New(c Config) *Hub {
 }
 
 // SetKeys replaces the keys. What a key signed that is revoked now is signed
-// anew, and every PEP is sent the set. It is called before the first PEP is
+// anew, and every PEP is sent the set, and a heartbeat with the next read. It is called before the first PEP is
 // served, and again when the store's record of keys ([pap.KindKeys]) changes.
 func (h *Hub) SetKeys(set *trust.Set, sign Signer) error {
 	frame, err := encode(wire.Header{Type: wire.TypeKeys}, []byte(set.Signed()))
@@ -185,6 +185,9 @@ func (h *Hub) SetKeys(set *trust.Set, sign Signer) error {
 	h.set, h.sign, h.keysFrame = set, sign, frame
 	for _, a := range h.audiences {
 		h.forgetSigned(a)
+	}
+	for c := range h.conns {
+		c.beatSoon() // grants do not count by the heartbeat of a revoked key
 	}
 	h.markAll(laneFast)
 	h.markAll(laneSlow)

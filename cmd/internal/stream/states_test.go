@@ -3,12 +3,14 @@ package stream
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/xiezhi-project/xiezhi/bundles"
+	"github.com/xiezhi-project/xiezhi/bundles/trust"
 	"github.com/xiezhi-project/xiezhi/pap"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 	wire "github.com/xiezhi-project/xiezhi/pep-sdk/stream"
@@ -347,5 +349,42 @@ func TestAHelloIsAnsweredByAReadThatBeganAfterIt(t *testing.T) {
 	l.settle(t)
 	if !m.greeted || m.beat.Time.Before(hello) || m.held.Release != 1 {
 		t.Errorf("after another read: greeted %v by one of %s, release %d", m.greeted, m.beat.Time, m.held.Release)
+	}
+}
+
+// Until a heartbeat of another key comes, no grant counts where one of a revoked
+// key was the newest.
+func TestARevokedLogKeyIsFollowedByAHeartbeatWithTheNextRead(t *testing.T) {
+	w := newWorld(t)
+	w.publish(map[string]string{"platform/p": "1"})
+	n := w.node(t, "one")
+	n.sync()
+	lines := make([]*line, phases)
+	for i := range lines {
+		lines[i] = n.dial(t, w.model(fmt.Sprint("m", i), nil, "acme"))
+		lines[i].settle(t)
+	}
+	var stolen string
+	for _, k := range w.ring.Set().Keys() {
+		if k.Purpose == trust.PurposeLog {
+			stolen = k.ID
+		}
+	}
+	if _, err := trust.Revoke(w.dir, filepath.Join(w.dir, trust.RootKeyFile), stolen, "stolen", w.Now()); err != nil {
+		t.Fatal(err)
+	}
+	ring, err := trust.OpenRing(w.dir, w.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.ring = ring
+	n.keys(t)
+	read := w.pass(10 * time.Millisecond) // nobody's turn
+	n.sync()
+	for i, l := range lines {
+		l.settle(t)
+		if b := l.pep.beat; !b.Time.Equal(read) || b.Keys != ring.Set().Version() {
+			t.Errorf("PEP %d: its newest heartbeat is of %s under key set %d, not of %s under %d", i, b.Time, b.Keys, read, ring.Set().Version())
+		}
 	}
 }

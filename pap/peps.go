@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 	"time"
 
@@ -118,6 +119,12 @@ func lag(head, held authz.Revision) Lag {
 		l.Positions = head.Position - held.Position
 	}
 	return l
+}
+
+// PEPKey names a PEP by the tenant ("" for the platform) and the subject of its
+// credential and the id that it gives itself. No two share a key.
+func PEPKey(tenant, subject, id string) string {
+	return rightsTenant(tenant) + "/" + url.PathEscape(subject) + "/" + id
 }
 
 // ForgetPEPs drops PEPs that nobody has seen for [PEPsKept]. Every node may

@@ -101,7 +101,7 @@ func readReport(body io.Reader) (*report, error) {
 func (r *report) pep(c access.Caller, now time.Time) pap.PEP {
 	id := r.Labels["id"]
 	p := pap.PEP{
-		Key: c.Tenant + "/" + c.Name() + "/" + id, ID: id, Tenant: c.Tenant, Subject: c.Name(),
+		Key: pap.PEPKey(c.Tenant, c.Name(), id), ID: id, Tenant: c.Tenant, Subject: c.Name(),
 		Tenants: []string{bundles.AllTenants}, Labels: maps.Clone(r.Labels), Version: "opa " + r.Labels["version"],
 		Kind: kindOPA, SeenAt: now,
 	}

@@ -3,16 +3,12 @@ package serve
 import (
 	"context"
 	"crypto"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -33,15 +29,17 @@ type push struct {
 	hub      *stream.Hub
 	door     *opadoor.Door
 	listener net.Listener
-	server   *http.Server
+	options  stream.Options
 	url      string // where PEPs find the stream
 	log      *slog.Logger
 }
 
 // openPush opens the keys and the listener. Nothing is served yet.
 func openPush(ctx context.Context, c config.Server, core *Core, refused recorder, log *slog.Logger) (*push, error) {
-	p := &push{log: log}
-	tlsConfig, err := streamTLS(c)
+	p := &push{log: log, options: stream.Options{
+		CertFile: c.TLSCert, KeyFile: c.TLSKey, ClientCAFile: c.StreamClientCA, Insecure: c.InsecureListen, Log: log,
+	}}
+	err := p.options.Check()
 	if err != nil {
 		return nil, err
 	}
@@ -68,17 +66,6 @@ func openPush(ctx context.Context, c config.Server, core *Core, refused recorder
 		return nil, err
 	}
 	p.url = streamURL(c, p.listener)
-	if tlsConfig != nil {
-		p.listener = tls.NewListener(p.listener, tlsConfig)
-	}
-	mux := http.NewServeMux()
-	mux.Handle(stream.Path, p.hub.Handler())
-	mux.Handle(stream.PollPath, p.hub.Handler())
-	mux.Handle("/", p.door.Handler())
-	p.server = &http.Server{
-		Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), // clients that break off
-	}
 	return p, nil
 }
 
@@ -108,33 +95,20 @@ func (c *Core) release(ctx context.Context, number uint64) (content *bundles.Con
 	return content, release, nil
 }
 
-// closeStreamWithin bounds how long a stopping node waits for answers on the
-// stream's listener once every PEP was told.
-const closeStreamWithin = 5 * time.Second
-
 // run serves until ctx ends, and says bye to every PEP then.
 func (p *push) run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var parts sync.WaitGroup
-	var failed [2]error
-	parts.Go(func() { failed[0] = p.hub.Run(ctx) })
+	var failed error
+	parts.Go(func() { failed = p.hub.Run(ctx) })
 	parts.Go(func() { p.door.Run(ctx) })
-	parts.Go(func() {
-		if err := p.server.Serve(p.listener); !errors.Is(err, http.ErrServerClosed) {
-			failed[1] = fmt.Errorf("serve the stream: %w", err)
-			stop()
-		}
+	err := stream.Serve(ctx, p.listener, p.options, map[string]http.Handler{
+		stream.Path: p.hub.Handler(), stream.PollPath: p.hub.Handler(), "/": p.door.Handler(),
 	})
-	<-ctx.Done()
-	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeStreamWithin)
-	defer cancel()
-	err := p.server.Shutdown(closing)
-	if err != nil {
-		err = p.server.Close() // who still waits is let go
-	}
+	stop()
 	parts.Wait()
-	return errors.Join(failed[0], failed[1], err)
+	return errors.Join(failed, err)
 }
 
 // close lets go of what run would have served.
@@ -170,27 +144,4 @@ func streamURL(c config.Server, listener net.Listener) string {
 		u.Path = stream.Path
 	}
 	return u.String()
-}
-
-// streamTLS is nil where the stream is served in the clear.
-func streamTLS(c config.Server) (*tls.Config, error) {
-	if c.TLSCert == "" {
-		return nil, nil
-	}
-	certificate, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
-	if err != nil {
-		return nil, fmt.Errorf("tls_cert and tls_key: %w", err)
-	}
-	t := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{certificate}, NextProtos: []string{"http/1.1"}}
-	if c.StreamClientCA != "" {
-		data, err := os.ReadFile(filepath.Clean(c.StreamClientCA))
-		if err != nil {
-			return nil, fmt.Errorf("stream_client_ca: %w", err)
-		}
-		t.ClientCAs, t.ClientAuth = x509.NewCertPool(), tls.VerifyClientCertIfGiven
-		if !t.ClientCAs.AppendCertsFromPEM(data) {
-			return nil, fmt.Errorf("stream_client_ca: %s: no certificate in PEM", c.StreamClientCA)
-		}
-	}
-	return t, nil
 }

@@ -161,11 +161,7 @@ func (h *Hub) newConn(ctx context.Context, hello []byte, caller access.Caller, a
 	now := h.config.Now()
 	said := f.Hello
 	c := &conn{hello: said, caller: caller, since: now, held: said.Held, keys: said.Keys, kid: said.KeyID, log: said.Position, sent: said.Position, owed: unasked}
-	tenant := caller.Tenant
-	if tenant == "" {
-		tenant = pap.Platform
-	}
-	c.key = tenant + "/" + caller.Name() + "/" + said.ID
+	c.key = pap.PEPKey(caller.Tenant, caller.Name(), said.ID)
 	c.pep = pap.PEP{
 		Key: c.key, ID: said.ID, Tenant: caller.Tenant, Subject: caller.Name(), Tenants: said.Tenants, Labels: said.Labels,
 		Version: said.Version, Address: address, Node: h.config.Node, Kind: kind, Connected: true, ConnectedAt: now, SeenAt: now,

@@ -79,6 +79,12 @@ func Serve(ctx context.Context, ln net.Listener, o Options, handlers map[string]
 	return nil
 }
 
+// Check says what is wrong with the files, before anything listens.
+func (o *Options) Check() error {
+	_, err := o.tls()
+	return err
+}
+
 // tls reads the configured files; nil: plain HTTP.
 func (o *Options) tls() (*tls.Config, error) {
 	switch {

@@ -51,8 +51,8 @@ func (s *site) victim(t *testing.T) *victim {
 	var asking sync.WaitGroup
 	asking.Go(func() {
 		for ticker := time.NewTicker(5 * time.Millisecond); ; {
-			v.try(t.Context(), v.lasting)
-			v.try(t.Context(), v.short)
+			v.try(v.lasting)
+			v.try(v.short)
 			select {
 			case <-ticker.C:
 			case <-ctx.Done():
@@ -86,7 +86,7 @@ func (v *victim) mint(validity time.Duration) *mintedGrant {
 func (v *victim) allows(g *mintedGrant) {
 	v.t.Helper()
 	await(v.t, patience, func() string {
-		if allowed, _ := v.try(v.t.Context(), g); !allowed {
+		if allowed, _ := v.try(g); !allowed {
 			s, _ := v.look()
 			return "the grant does not count" + status(s.LastError)
 		}
@@ -141,7 +141,7 @@ func (v *victim) recovers() {
 	v.allows(fresh)
 	v.t.Logf("recovered in %s", since(began))
 	for _, g := range []*mintedGrant{v.lasting, v.short} {
-		if allowed, answered := v.try(v.t.Context(), g); allowed || !answered {
+		if allowed, answered := v.try(g); allowed || !answered {
 			v.t.Errorf("afterwards %s: allowed %v, answered %v", g.id, allowed, answered)
 		}
 	}

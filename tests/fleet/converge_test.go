@@ -117,7 +117,7 @@ func (f *fleet) enforce(t *testing.T, g *mintedGrant, allow bool) {
 			if m.tenant != g.tenant {
 				continue
 			}
-			if allowed, answered := m.try(t.Context(), g); !answered || allowed != allow {
+			if allowed, answered := m.try(g); !answered || allowed != allow {
 				return fmt.Sprintf("%s: allowed %v", m.id, allowed)
 			}
 		}

@@ -103,11 +103,11 @@ const slack = 50 * time.Millisecond
 
 // try asks a member for what the grant allows, and faults an ALLOW that may
 // not be. It reports whether it was an ALLOW.
-func (m *member) try(ctx context.Context, g *mintedGrant) (allowed, answered bool) {
+func (m *member) try(g *mintedGrant) (allowed, answered bool) {
 	held := m.position.Load()
 	revoked := g.revoked.Load()
 	began := time.Now()
-	a, ok := m.decide(ctx, g.request)
+	a, ok := m.decide(g.request)
 	if !ok {
 		return false, false
 	}

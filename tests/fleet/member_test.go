@@ -235,7 +235,7 @@ func order(tenant, name string) authz.Request {
 
 // decide asks the member, and holds the answer against everything but grants.
 // false: the member is down, or denies for want of anything to decide by.
-func (m *member) decide(ctx context.Context, req authz.Request) (pep.Answer, bool) {
+func (m *member) decide(req authz.Request) (pep.Answer, bool) {
 	if !m.life.TryRLock() {
 		return pep.Answer{}, false
 	}
@@ -244,11 +244,11 @@ func (m *member) decide(ctx context.Context, req authz.Request) (pep.Answer, boo
 		return pep.Answer{}, false
 	}
 	floor := m.release.Load()
-	a, err := m.pep.Decide(ctx, req)
+	a, err := m.pep.Decide(context.Background(), req)
 	f := m.fleet
 	f.asked.Add(1)
 	if err != nil {
-		if !errors.Is(err, pep.ErrNoState) && ctx.Err() == nil {
+		if !errors.Is(err, pep.ErrNoState) {
 			f.fault("%s: %v", m.id, err)
 		}
 		return pep.Answer{}, false

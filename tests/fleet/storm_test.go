@@ -203,12 +203,11 @@ func (s *storm) blow(ctx context.Context, random *rand.Rand) {
 func (s *storm) ask(ctx context.Context, random *rand.Rand) {
 	ticker := time.NewTicker(25 * time.Millisecond) // as much load as is meant
 	defer ticker.Stop()
-	whole := context.WithoutCancel(ctx) // what is asked is answered
 	for ctx.Err() == nil {
 		m := s.fleet.members[random.IntN(len(s.fleet.members))]
 		for range 8 {
 			if g := s.some(m.tenant, random); g != nil {
-				m.try(whole, g)
+				m.try(g)
 			}
 			s.fleet.members[random.IntN(len(s.fleet.members))].look()
 		}

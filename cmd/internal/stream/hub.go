@@ -170,8 +170,9 @@ func New(c Config) *Hub {
 }
 
 // SetKeys replaces the keys. What a key signed that is revoked now is signed
-// anew, and every PEP is sent the set, and a heartbeat with the next read. It is called before the first PEP is
-// served, and again when the store's record of keys ([pap.KindKeys]) changes.
+// anew, and every PEP is sent the set, and a heartbeat with the next read. It
+// is called before the first PEP is served, and again when the store's record
+// of keys ([pap.KindKeys]) changes.
 func (h *Hub) SetKeys(set *trust.Set, sign Signer) error {
 	frame, err := encode(wire.Header{Type: wire.TypeKeys}, []byte(set.Signed()))
 	if err != nil {

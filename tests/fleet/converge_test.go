@@ -20,7 +20,7 @@ import (
 // answer the same.
 func TestFleetConvergesThroughCrashesCutsAndFreezes(t *testing.T) {
 	leavesNothing(t)
-	n := sized(1000, 1000)
+	n := sized(250, 1000)
 	tenants := []string{"acme", "globex"}
 	site := start(t, tenants...)
 	var roads []*road
@@ -36,7 +36,7 @@ func TestFleetConvergesThroughCrashesCutsAndFreezes(t *testing.T) {
 
 	s := &storm{
 		fleet: f, roads: roads, dice: throw(t), tenants: tenants, minted: map[string][]*mintedGrant{},
-		length: sized(30*time.Second, 3*time.Minute), publishes: sized(8, 50), grants: sized(40, 200), restarts: n / 2,
+		length: sized(20*time.Second, 3*time.Minute), publishes: sized(5, 50), grants: sized(20, 200), restarts: n / 2,
 	}
 	began = time.Now()
 	s.rage(t)

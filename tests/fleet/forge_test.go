@@ -90,7 +90,7 @@ type forger struct {
 	site     *site
 	keys     stolen
 	dated    time.Time // of signatures
-	release  uint64    // it offers one that allows everything
+	release  uint64    // it offers one that allows everything, under mu
 	position uint64    // and a log up to here, which has:
 	grant    json.RawMessage
 	key      string // of the grant
@@ -177,7 +177,10 @@ func (f *forger) poll(w http.ResponseWriter, r *http.Request) {
 		f.t.Error(err)
 		return
 	}
-	manifest := bundles.ManifestFor(f.content, f.release, 0, hello.Tenants, f.dated)
+	f.mu.Lock()
+	release := f.release
+	f.mu.Unlock()
+	manifest := bundles.ManifestFor(f.content, release, 0, hello.Tenants, f.dated)
 	var bundle bytes.Buffer
 	if err := bundles.WriteSnapshot(&bundle, f.sign(f.keys.releases, trust.KindRelease, manifest), f.content); err != nil {
 		f.t.Error(err)
@@ -190,10 +193,10 @@ func (f *forger) poll(w http.ResponseWriter, r *http.Request) {
 			Entries: []stream.Entry{{Position: f.position, Kind: stream.EntryGrant, Tenant: "acme", Key: f.key, Body: f.grant}},
 		}))},
 		{Header: stream.Header{Type: stream.TypeHeartbeat}, Body: []byte(f.sign(f.keys.log, trust.KindHeartbeat, stream.Heartbeat{
-			Time: time.Now(), Node: "forger", Release: f.release, Digest: f.content.Digest().String(), Position: f.position,
+			Time: time.Now(), Node: "forger", Release: release, Digest: f.content.Digest().String(), Position: f.position,
 			Keys: set.Version(), Tenants: hello.Tenants, Nonce: hello.Nonce,
 		}))},
-		{Header: stream.Header{Type: stream.TypeRelease, Release: f.release}, Body: bundle.Bytes()},
+		{Header: stream.Header{Type: stream.TypeRelease, Release: release}, Body: bundle.Bytes()},
 	} {
 		data, err := frame.Append(nil)
 		if err != nil {
@@ -227,6 +230,13 @@ func (f *forger) hear(body io.Reader) (hello *stream.Hello) {
 			f.mu.Unlock()
 		}
 	}
+}
+
+// lower makes the forger offer a lower release from now on.
+func (f *forger) lower() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.release--
 }
 
 func (f *forger) refusals() []string {

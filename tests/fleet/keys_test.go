@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/xiezhi-project/xiezhi/bundles"
 	"github.com/xiezhi-project/xiezhi/bundles/trust"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/stream"
@@ -323,6 +324,14 @@ func (s *site) forgeControl(t *testing.T) func() {
 		await(t, patience, func() string {
 			if st, _ := m.look(); st.Revision != (authz.Revision{Release: forger.release, Position: forger.position}) {
 				return fmt.Sprintf("the forger is not believed with good keys: %+v %q", st, forger.refusals())
+			}
+			return ""
+		})
+		forger.lower()
+		await(t, patience, func() string {
+			m.look()
+			if said := strings.Join(forger.refusals(), "\n"); !strings.Contains(said, bundles.ErrLower.Error()) {
+				return "nothing was said against the lower release, but " + said
 			}
 			return ""
 		})

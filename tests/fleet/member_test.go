@@ -81,13 +81,29 @@ func (s *site) muster(t *testing.T, n int, roads []*road, tenants ...string) *fl
 	t.Helper()
 	f := &fleet{site: s, compiler: local.NewCompiler()}
 	f.newest.Store(1)
-	folder := t.TempDir()
+	folder := disks(t)
 	for i := range n {
 		id := fmt.Sprintf("pep-%d", i)
 		f.members = append(f.members, &member{fleet: f, id: id, tenant: tenants[i%len(tenants)], dir: filepath.Join(folder, id), road: roads[i%len(roads)]})
 	}
 	t.Cleanup(func() { f.close(t) })
 	return f
+}
+
+// disks is a folder for the members' disks: in memory where the system has such
+// a place, since a thousand PEPs do not share one disk anywhere.
+func disks(t *testing.T) string {
+	t.Helper()
+	folder, err := os.MkdirTemp("/dev/shm", "xiezhi-fleet-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(folder); err != nil {
+			t.Error(err)
+		}
+	})
+	return folder
 }
 
 // each calls do for all members, many at a time.

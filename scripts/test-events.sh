@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-timeout=8m fuzz_seconds=6
+timeout=8m fuzz_seconds=3
 if [[ -n ${XIEZHI_TEST_LONG-} ]]; then
 	timeout=60m fuzz_seconds=60
 fi

@@ -50,7 +50,7 @@ func (b *bench) sdk(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	over, err := b.overCore(ctx, p, dir)
+	over, err := b.overCore(ctx, server, p, dir)
 	if err != nil {
 		return err
 	}
@@ -112,13 +112,14 @@ func (b *bench) smallChange(ctx context.Context, server *pushServer, p *pep.PEP)
 }
 
 // overCore compares deciding through the SDK with the decision core of the
-// server on the same release, both with their records going to a spool.
-func (b *bench) overCore(ctx context.Context, p *pep.PEP, dir string) (c comparison, err error) {
+// server on the same release, both with their records going through a spool to
+// the same server, which works on the same processors.
+func (b *bench) overCore(ctx context.Context, server *pushServer, p *pep.PEP, dir string) (c comparison, err error) {
 	content, err := bundles.ReadFS(os.DirFS(b.policies), func(p string) bool { return filepath.Ext(p) != ".go" })
 	if err != nil {
 		return c, err
 	}
-	core, err := newCore(ctx, content, filepath.Join(dir, "core"))
+	core, err := newCore(ctx, server, content, filepath.Join(dir, "core"))
 	if err != nil {
 		return c, err
 	}
@@ -199,13 +200,12 @@ type core struct {
 	spool *spool.Spool
 }
 
-func newCore(ctx context.Context, content *bundles.Content, dir string) (*core, error) {
+func newCore(ctx context.Context, server *pushServer, content *bundles.Content, dir string) (*core, error) {
 	release, err := local.NewCompiler().Compile(ctx, content)
 	if err != nil {
 		return nil, err
 	}
-	nowhere := func(context.Context, []authz.AuditRecord) error { return nil }
-	records, err := spool.Open(dir, spool.Options{}, nowhere)
+	records, err := spool.Open(dir, spool.Options{}, server.keep)
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -178,9 +179,24 @@ func (s *pushServer) enrol(ctx context.Context) error {
 	return err
 }
 
+// keep hands decision records to the server, as a PEP does.
+func (s *pushServer) keep(ctx context.Context, records []authz.AuditRecord) error {
+	for some := range slices.Chunk(records, 1000) {
+		_, err := s.callAs(ctx, s.pep, http.MethodPost, "/api/v1/audit/decisions", nil, map[string]any{"records": some}, nil)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // call asks the API as the administrator and returns the revision that the
 // answer names.
-func (s *pushServer) call(ctx context.Context, method, path string, header http.Header, body, into any) (revision authz.Revision, err error) {
+func (s *pushServer) call(ctx context.Context, method, path string, header http.Header, body, into any) (authz.Revision, error) {
+	return s.callAs(ctx, s.admin, method, path, header, body, into)
+}
+
+func (s *pushServer) callAs(ctx context.Context, token, method, path string, header http.Header, body, into any) (revision authz.Revision, err error) {
 	var sent io.Reader
 	if body != nil {
 		text, err := json.Marshal(body)
@@ -196,7 +212,7 @@ func (s *pushServer) call(ctx context.Context, method, path string, header http.
 	if header != nil {
 		request.Header = header
 	}
-	request.Header.Set("Authorization", "Bearer "+s.admin)
+	request.Header.Set("Authorization", "Bearer "+token)
 	request.Header.Set("Content-Type", "application/json")
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {

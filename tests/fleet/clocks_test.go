@@ -125,7 +125,8 @@ func (v *victim) outlast() {
 // aside copies the folder as it stands.
 func (v *victim) aside() (image string) {
 	v.t.Helper()
-	image = filepath.Join(v.t.TempDir(), "image")
+	image, err := os.MkdirTemp(filepath.Dir(v.dir), "aside-") // on the same disk
+	v.must(err)
 	v.must(copyFolder(image, v.dir))
 	return image
 }
@@ -244,7 +245,8 @@ func TestClocksAndDisksCannotReviveAGrant(t *testing.T) {
 			v.road.block()
 			v.revoke()
 			v.must(v.member.stop())
-			v.must(v.roll(v.t.TempDir()))
+			v.must(os.RemoveAll(v.dir))
+			v.must(v.roll(v.aside()))
 			v.must(v.start(v.t.Context()))
 			if s, _ := v.look(); s.Revision.Release != 0 {
 				v.t.Errorf("it holds %s from an empty folder", s.Revision)

@@ -191,7 +191,8 @@ func (m *member) roll(image string) error {
 	return os.Rename(image, m.dir)
 }
 
-// copyFolder copies files that may be written and replaced meanwhile.
+// copyFolder copies files that may be written and replaced meanwhile; of a
+// folder that is not there, nothing.
 func copyFolder(to, from string) error {
 	return filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
 		relative, _ := filepath.Rel(from, path) // path begins with from

@@ -118,10 +118,11 @@ func (s *site) privileged(t *testing.T, tenant string) *privileged {
 	return p
 }
 
-// ask faults an ALLOW that comes too late.
+// ask faults an ALLOW that comes too late: later than grant_stale after the
+// last heartbeat, which may come until the stream is lost.
 func (p *privileged) ask(m *member) {
 	taken, began := p.taken.Load(), time.Now()
-	if allowed, _ := m.try(p.steady); allowed && taken != nil && began.Sub(*taken) > grantStale+slack {
+	if allowed, _ := m.try(p.steady); allowed && taken != nil && began.Sub(*taken) > loses+grantStale+slack {
 		p.fleet.fault("%s allows %s after its right was taken", m.id, began.Sub(*taken))
 	}
 }
@@ -148,6 +149,6 @@ func (p *privileged) loses(t *testing.T) {
 	})
 	p.fleet.enforce(t, p.steady, false)
 	t.Logf("no grant counts after %s", since(taken))
-	pause(t.Context(), time.Until(taken.Add(grantStale+time.Second)))
+	pause(t.Context(), time.Until(taken.Add(loses+grantStale+time.Second)))
 	p.taken.Store(nil) // what follows may be right again
 }

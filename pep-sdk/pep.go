@@ -49,6 +49,8 @@ type PEP struct {
 	diskErr  error
 	stop     context.CancelFunc
 	routines sync.WaitGroup
+	writing  sync.WaitGroup     // the disk
+	endDisk  context.CancelFunc // nil without an Engine
 	closing  sync.Once
 	closed   <-chan struct{} // when Close begins
 	closeErr error
@@ -133,9 +135,14 @@ func (p *PEP) begin(ctx context.Context) {
 		p.do(func() { p.act(p.machine.worked(o, p.instant())) })
 	})
 	connector := connector{PEP: p, random: rand.Float64}
-	for _, routine := range []func(context.Context){p.run, p.compile.run, p.disk.run, connector.run} {
+	for _, routine := range []func(context.Context){p.run, p.compile.run, connector.run} {
 		p.routines.Go(func() { routine(ctx) })
 	}
+	// The disk goes on until they have ended, so that what they activated last
+	// is what the next process begins with.
+	writing, end := context.WithCancel(context.WithoutCancel(ctx))
+	p.endDisk = end
+	p.writing.Go(func() { p.disk.run(writing) })
 }
 
 // instant looks at the local clocks.
@@ -323,6 +330,10 @@ func (p *PEP) Close(ctx context.Context) error {
 	p.closing.Do(func() {
 		p.stop()
 		p.routines.Wait()
+		if p.disk != nil {
+			p.endDisk()
+			p.writing.Wait()
+		}
 		if p.records != nil {
 			if _, ok := ctx.Deadline(); !ok {
 				bounded, cancel := context.WithTimeout(ctx, drainWithin)

@@ -5,7 +5,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS := -X main.version=$(VERSION)
 ARGS    ?=
 
-.PHONY: help run build test test-long check bench fmt clean
+.PHONY: help run build test test-long test-nightly check bench fmt clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -22,11 +22,15 @@ test: ## run all tests of all modules beside a real PostgreSQL and Redis, at mos
 test-long: ## the same with load, fuzz and crash runs at full size
 	@scripts/test.sh --long
 
+test-nightly: ## hold the compiled Rego engine to topdown for ten minutes, with new random programs each time; ARGS='-differ 1h' for longer
+	@go test -count=1 -v -timeout 3h -run TestRandomProgramsAnswerAsTopdown ./pdp/regoeval/vm/difftest -differ 10m $(ARGS)
+
 check: ## formatting, vet, linter, import table, module files
 	@scripts/check.sh
 
 bench: build ## compare with peers on the same inputs; writes results.json, fails where a gate is missed
 	@go build -C tests/peers -trimpath -o ../../bin/opa ./opa
+	@go build -C tests/peers -trimpath -o ../../bin/opa-sdk ./sdk
 	@go build -trimpath -o bin/bench ./tests/bench
 	@exec bin/bench $(ARGS)
 

@@ -14,7 +14,7 @@ import (
 
 // Limits of one release. They bound the memory of every node that reads it.
 const (
-	MaxFiles     = 100_000
+	MaxFiles     = 250_000
 	MaxFileBytes = 64 << 20
 	MaxBytes     = 512 << 20
 )
@@ -28,9 +28,9 @@ type File struct {
 // Content is the files of one release, sorted by path. Its methods are safe
 // for concurrent use; the data it returns must not be changed.
 type Content struct {
-	files  []File
-	leaves []Digest // of files, in their order
-	digest Digest
+	files []File
+	tree  *tree // over files, in their order
+	bytes int   // of files
 }
 
 // Digest is a SHA-256.
@@ -66,35 +66,44 @@ func ParseDigest(text string) (Digest, error) {
 }
 
 // NewContent checks and seals a set of files, given in any order.
-func NewContent(files []File) (*Content, error) { return seal(files, leafOf) }
-
-// seal is NewContent; leaf answers for files that have one already.
-func seal(files []File, leaf func(File) Digest) (*Content, error) {
-	if len(files) > MaxFiles {
-		return nil, fmt.Errorf("%d files: a release holds at most %d", len(files), MaxFiles)
-	}
+func NewContent(files []File) (*Content, error) {
 	sorted := slices.Clone(files)
 	slices.SortFunc(sorted, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
 	total := 0
 	for i, f := range sorted {
-		if err := ValidPath(f.Path); err != nil {
+		if err := f.check(); err != nil {
 			return nil, err
 		}
 		if i > 0 && sorted[i-1].Path == f.Path {
 			return nil, fmt.Errorf("%s: given twice", f.Path)
 		}
-		if len(f.Data) > MaxFileBytes {
-			return nil, fmt.Errorf("%s: %d bytes, a file holds at most %d", f.Path, len(f.Data), MaxFileBytes)
-		}
-		if total += len(f.Data); total > MaxBytes {
-			return nil, fmt.Errorf("more than %d bytes in one release", MaxBytes)
-		}
+		total += len(f.Data)
 	}
-	leaves := make([]Digest, len(sorted))
-	for i, f := range sorted {
-		leaves[i] = leaf(f)
+	if err := checkSize(len(sorted), total); err != nil {
+		return nil, err
 	}
-	return &Content{files: sorted, leaves: leaves, digest: merkleRoot(leaves)}, nil
+	leaves := newTree(len(sorted), func(i int) Digest { return leafOf(sorted[i]) })
+	return &Content{files: sorted, tree: leaves, bytes: total}, nil
+}
+
+func (f *File) check() error {
+	if err := ValidPath(f.Path); err != nil {
+		return err
+	}
+	if len(f.Data) > MaxFileBytes {
+		return fmt.Errorf("%s: %d bytes, a file holds at most %d", f.Path, len(f.Data), MaxFileBytes)
+	}
+	return nil
+}
+
+func checkSize(files, bytes int) error {
+	switch {
+	case files > MaxFiles:
+		return fmt.Errorf("%d files: a release holds at most %d", files, MaxFiles)
+	case bytes > MaxBytes:
+		return fmt.Errorf("more than %d bytes in one release", MaxBytes)
+	}
+	return nil
 }
 
 // ValidPath refuses what could leave the folder or look like another file.
@@ -157,7 +166,10 @@ func ReadFS(fsys fs.FS, keep func(path string) bool) (*Content, error) {
 }
 
 // Digest identifies the content.
-func (c *Content) Digest() Digest { return c.digest }
+func (c *Content) Digest() Digest { return c.tree.root() }
+
+// Bytes is how long all files are together.
+func (c *Content) Bytes() int { return c.bytes }
 
 // Files returns all files, sorted by path.
 func (c *Content) Files() []File { return c.files }
@@ -167,84 +179,65 @@ var ErrNoFile = errors.New("no such file in this release")
 
 // File returns the bytes of one file.
 func (c *Content) File(p string) ([]byte, error) {
-	i, ok := slices.BinarySearchFunc(c.files, p, func(f File, p string) int { return strings.Compare(f.Path, p) })
+	i, ok := c.find(p)
 	if !ok {
 		return nil, fmt.Errorf("%s: %w", p, ErrNoFile)
 	}
 	return c.files[i].Data, nil
 }
 
-// Change is one difference between two contents. Data is nil for a removal.
-type Change struct {
-	Path    string
-	Removed bool
-	Data    []byte
+// find is where the path stands, or would.
+func (c *Content) find(p string) (int, bool) {
+	return slices.BinarySearchFunc(c.files, p, func(f File, p string) int { return strings.Compare(f.Path, p) })
 }
 
-// Apply returns the content with the changes made. Removing a file that is not
-// there is an error. It hashes what changed, and not what stays.
-func (c *Content) Apply(changes []Change) (*Content, error) {
-	type kept struct {
-		data []byte
-		leaf Digest
-	}
-	byPath := make(map[string]kept, len(c.files)+len(changes))
-	for i, f := range c.files {
-		byPath[f.Path] = kept{f.Data, c.leaves[i]}
-	}
-	for _, ch := range changes {
-		if !ch.Removed {
-			byPath[ch.Path] = kept{ch.Data, leafOf(File{ch.Path, ch.Data})}
-			continue
+// Under returns the files whose paths begin with prefix, sorted.
+func (c *Content) Under(prefix string) []File {
+	from, _ := c.find(prefix)
+	n, _ := slices.BinarySearchFunc(c.files[from:], prefix, func(f File, prefix string) int {
+		if strings.HasPrefix(f.Path, prefix) {
+			return -1
 		}
-		if _, ok := byPath[ch.Path]; !ok {
-			return nil, fmt.Errorf("remove %s: %w", ch.Path, ErrNoFile)
-		}
-		delete(byPath, ch.Path)
-	}
-	files := make([]File, 0, len(byPath))
-	for p, k := range byPath {
-		files = append(files, File{p, k.data})
-	}
-	return seal(files, func(f File) Digest { return byPath[f.Path].leaf })
+		return 1
+	})
+	return c.files[from : from+n]
 }
 
-// Diff returns the changes that lead from c to other, sorted by path.
-func (c *Content) Diff(other *Content) []Change {
-	var changes []Change
-	i, j := 0, 0
-	for i < len(c.files) || j < len(other.files) {
-		switch {
-		case j == len(other.files) || i < len(c.files) && c.files[i].Path < other.files[j].Path:
-			changes = append(changes, Change{Path: c.files[i].Path, Removed: true})
-			i++
-		case i == len(c.files) || other.files[j].Path < c.files[i].Path:
-			changes = append(changes, Change{Path: other.files[j].Path, Data: other.files[j].Data})
-			j++
-		default:
-			if c.leaves[i] != other.leaves[j] {
-				changes = append(changes, Change{Path: c.files[i].Path, Data: other.files[j].Data})
-			}
-			i, j = i+1, j+1
-		}
+// Without returns the content that lacks the files whose paths begin with
+// prefix. It hashes no file, and its cost follows what is left.
+func (c *Content) Without(prefix string) *Content {
+	from, _ := c.find(prefix)
+	to := from + len(c.Under(prefix))
+	places := make([]int, 0, len(c.files)-(to-from))
+	for i := range c.files[:from] {
+		places = append(places, i)
 	}
-	return changes
+	for i := range c.files[to:] {
+		places = append(places, to+i)
+	}
+	return c.at(places)
 }
 
-// merkleRoot hashes leaves as RFC 6962 §2.1 does.
-func merkleRoot(leaves []Digest) Digest {
-	switch len(leaves) {
-	case 0:
-		return sha256.Sum256(nil)
-	case 1:
-		return leaves[0]
+// Select returns the content of those files that keep accepts. It hashes none.
+func (c *Content) Select(keep func(path string) bool) *Content {
+	var places []int
+	for i := range c.files {
+		if keep(c.files[i].Path) {
+			places = append(places, i)
+		}
 	}
-	half := 1
-	for half*2 < len(leaves) {
-		half *= 2
+	return c.at(places)
+}
+
+// at is the content of the files at these places, which are sorted.
+func (c *Content) at(places []int) *Content {
+	part := &Content{files: make([]File, len(places))}
+	for i, place := range places {
+		part.files[i] = c.files[place]
+		part.bytes += len(c.files[place].Data)
 	}
-	left, right := merkleRoot(leaves[:half]), merkleRoot(leaves[half:])
-	return sha256.Sum256(slices.Concat([]byte{1}, left[:], right[:]))
+	part.tree = newTree(len(places), func(i int) Digest { return c.tree.leaf(places[i]) })
+	return part
 }
 
 // leafOf hashes one file: the length of the path, the path, the SHA-256 of the

@@ -43,11 +43,10 @@ func AudienceName(tenants []string) string { return strings.Join(tenants, ",") }
 
 // ManifestFor describes content as a release of it to an audience.
 func ManifestFor(content *Content, release, restores uint64, tenants []string, created time.Time) Manifest {
-	m := Manifest{Release: release, Restores: restores, Digest: content.Digest(), Files: len(content.files), Tenants: Audience(tenants), Created: created.UTC()}
-	for _, f := range content.files {
-		m.Bytes += int64(len(f.Data))
+	return Manifest{
+		Release: release, Restores: restores, Digest: content.Digest(), Files: len(content.files), Bytes: int64(content.bytes),
+		Tenants: Audience(tenants), Created: created.UTC(),
 	}
-	return m
 }
 
 // Sealed is a manifest with its signature.

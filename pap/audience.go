@@ -1,16 +1,11 @@
 package pap
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
-	"io"
 	"path"
 	"slices"
 	"strings"
 	"sync"
-
-	"go.yaml.in/yaml/v3"
 
 	"github.com/xiezhi-project/xiezhi/bundles"
 )
@@ -26,101 +21,144 @@ func Subset(content *bundles.Content, tenants []string) (*bundles.Content, error
 	return NewSubsets(content).For(tenants)
 }
 
-// Subsets cuts one release for many audiences: tables are parsed once, and an
-// audience costs what it gets. It is safe for concurrent use.
+// Subsets cuts one release for many audiences: an audience costs what it gets,
+// and a table that holds many tenants in one file is parsed once. It is safe
+// for concurrent use.
 type Subsets struct {
-	shared []bundles.File            // what every audience gets
-	tables []bundles.File            // sorted by path
-	own    map[string][]bundles.File // tenant → files of its folder
+	content *bundles.Content
+	shared  []bundles.File // what every audience gets
+	tables  []*wholeTable  // those of one file, sorted by path
+	split   []string       // "tables/plugins/", of those with a file a tenant
 
-	once   sync.Once
-	parsed []table // as tables
-	err    error
+	before *Subsets // of another release, until all is cut; nil: there is none
+	mu     sync.Mutex
+	all    *bundles.Content // for all tenants, once it was asked for
 }
 
-// table is one table file in parts.
-type table struct {
-	Platform any            `yaml:"platform,omitempty"`
-	Tenants  map[string]any `yaml:"tenants,omitempty"`
-}
+// NewSubsets sorts the files of a release by who gets them, whole folders at
+// once.
+func NewSubsets(content *bundles.Content) *Subsets { return new(Subsets).Next(content) }
 
-// NewSubsets sorts the files of a release by who gets them.
-func NewSubsets(content *bundles.Content) *Subsets {
-	s := &Subsets{own: map[string][]bundles.File{}}
-	for _, f := range content.Files() {
-		folder, rest, nested := strings.Cut(f.Path, "/")
-		ext := path.Ext(f.Path)
-		switch {
-		case ext == ".md" || strings.HasSuffix(f.Path, "_cases.yaml") || strings.HasSuffix(f.Path, "_test.rego"):
-		case !nested && f.Path != "LICENSE", folder == "platform", folder == "approvals":
-			s.shared = append(s.shared, f)
-		case folder == "tables":
-			s.tables = append(s.tables, f)
-		case folder == "tenants":
-			if tenant, _, ok := strings.Cut(rest, "/"); ok {
-				s.own[tenant] = append(s.own[tenant], f)
+// Next is [NewSubsets] for another release. What is the same in both is not
+// read again, which makes the release after a small change cheap.
+func (s *Subsets) Next(content *bundles.Content) *Subsets {
+	next := &Subsets{content: content}
+	if s.content != nil {
+		s.mu.Lock()
+		if s.all != nil {
+			next.before = &Subsets{content: s.content, all: s.all}
+		}
+		s.mu.Unlock()
+	}
+	files := content.Files()
+	for i := 0; i < len(files); {
+		p := files[i].Path
+		folder, rest, nested := strings.Cut(p, "/")
+		switch folder += "/"; {
+		case !nested:
+			next.share(files[i : i+1])
+			i++
+		case folder == tablesFolder && !strings.Contains(rest, "/"):
+			if ext := path.Ext(p); ext != ".md" {
+				next.tables = append(next.tables, s.table(files[i]))
 			}
+			i++
+		default:
+			if folder == tablesFolder {
+				table, _, _ := strings.Cut(rest, "/")
+				folder += table + "/"
+				next.split = append(next.split, folder)
+			}
+			below := content.Under(folder)
+			if folder == "platform/" || folder == "approvals/" {
+				next.share(below)
+			}
+			i += len(below)
 		}
 	}
-	return s
+	return next
+}
+
+// tablesFolder holds the tables.
+const tablesFolder = "tables/"
+
+// table returns the file's table, the one that is known where it is the same.
+func (s *Subsets) table(f bundles.File) *wholeTable {
+	for _, t := range s.tables {
+		if t.file.Path == f.Path && len(t.file.Data) == len(f.Data) && (len(f.Data) == 0 || &t.file.Data[0] == &f.Data[0]) {
+			return t
+		}
+	}
+	return &wholeTable{file: f}
+}
+
+func (s *Subsets) share(files []bundles.File) {
+	for _, f := range files {
+		if decides(f.Path) {
+			s.shared = append(s.shared, f)
+		}
+	}
+}
+
+// decides reports whether a decision reads the file, whoever's it is.
+func decides(p string) bool {
+	switch {
+	case path.Ext(p) == ".md", strings.HasSuffix(p, "_cases.yaml"), strings.HasSuffix(p, "_test.rego"):
+		return false
+	}
+	folder, _, nested := strings.Cut(p, "/")
+	return !nested && p != "LICENSE" || nested && (folder == "platform" || folder == "approvals" || folder == "tables" || folder == "tenants")
 }
 
 // For returns the subset of an audience, as [Subset].
 func (s *Subsets) For(tenants []string) (*bundles.Content, error) {
-	files := slices.Clone(s.shared)
 	if slices.Contains(tenants, bundles.AllTenants) {
-		files = append(files, s.tables...)
-		for _, own := range s.own {
-			files = append(files, own...)
-		}
-		return bundles.NewContent(files)
+		return s.whole()
 	}
+	files := slices.Clone(s.shared)
 	tenants = bundles.Audience(tenants)
 	for _, tenant := range tenants {
-		files = append(files, s.own[tenant]...)
+		for _, f := range s.content.Under("tenants/" + tenant + "/") {
+			if decides(f.Path) {
+				files = append(files, f)
+			}
+		}
 	}
-	s.once.Do(s.parse)
-	if s.err != nil {
-		return nil, s.err
+	for _, folder := range s.split {
+		for _, part := range bundles.Audience(append([]string{Platform}, tenants...)) {
+			for _, ext := range []string{".json", ".yaml", ".yml"} {
+				if data, err := s.content.File(folder + part + ext); err == nil { // else this part has no such file
+					files = append(files, bundles.File{Path: folder + part + ext, Data: data})
+				}
+			}
+		}
 	}
-	for i := range s.parsed {
-		data, err := s.parsed[i].only(tenants)
+	for _, t := range s.tables {
+		data, err := t.only(tenants)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", s.tables[i].Path, err)
+			return nil, fmt.Errorf("%s: %w", t.file.Path, err)
 		}
 		if data != nil {
-			files = append(files, bundles.File{Path: s.tables[i].Path, Data: data})
+			files = append(files, bundles.File{Path: t.file.Path, Data: data})
 		}
 	}
 	return bundles.NewContent(files)
 }
 
-func (s *Subsets) parse() {
-	s.parsed = make([]table, len(s.tables))
-	for i, f := range s.tables {
-		decoder := yaml.NewDecoder(bytes.NewReader(f.Data))
-		decoder.KnownFields(true)
-		if err := decoder.Decode(&s.parsed[i]); err != nil && !errors.Is(err, io.EOF) {
-			s.err = fmt.Errorf("%s: %w", f.Path, err)
-			return
+// whole is the subset of all tenants.
+func (s *Subsets) whole() (*bundles.Content, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.all == nil && s.before != nil {
+		changes := slices.DeleteFunc(s.before.content.Diff(s.content), func(c bundles.Change) bool { return !decides(c.Path) })
+		all, err := s.before.all.Apply(changes)
+		if err != nil {
+			return nil, err
 		}
+		s.all = all
+	} else if s.all == nil {
+		s.all = s.content.Select(decides)
 	}
-}
-
-// only writes the platform's part and those of the tenants anew, members
-// sorted: comments may speak of other tenants. It is nil where nothing is left.
-func (t *table) only(tenants []string) ([]byte, error) {
-	left := table{Platform: t.Platform}
-	for _, tenant := range tenants {
-		if part, ok := t.Tenants[tenant]; ok {
-			if left.Tenants == nil {
-				left.Tenants = make(map[string]any, len(tenants))
-			}
-			left.Tenants[tenant] = part
-		}
-	}
-	if left.Platform == nil && left.Tenants == nil {
-		return nil, nil
-	}
-	return yaml.Marshal(left)
+	s.before = nil
+	return s.all, nil
 }

@@ -9,6 +9,32 @@ import (
 	"time"
 )
 
+// NewestSeen is the time of the newest state of a batch: what stores, which have
+// no clock, take for now.
+func NewestSeen(peps []PEP) (newest time.Time) {
+	for i := range peps {
+		if peps[i].SeenAt.After(newest) {
+			newest = peps[i].SeenAt
+		}
+	}
+	return newest
+}
+
+// MakeRoom is how a store makes room for the PEPs that were added of a tenant
+// which now has count of them and may have most: evict takes so many away of
+// those that may leave and says how many did; where they are too few, added
+// ones are refused.
+func MakeRoom(count, most int, added []string, evict func(excess int) (left int, err error)) (refused []string, err error) {
+	if count <= most || len(added) == 0 {
+		return nil, nil
+	}
+	left, err := evict(count - most)
+	if err != nil {
+		return nil, err
+	}
+	return added[:min(max(count-most-left, 0), len(added))], nil
+}
+
 // NewestPEPs is what a [PEPStore] stores of a batch: the newest state of every
 // key, in order of Key as bytes, with times in UTC to the microsecond. It
 // refuses, with ErrText, names that a database cannot hold. Both stores use it,
@@ -46,7 +72,7 @@ func (f *PEPFilter) Check(after string) error {
 	if err := CheckText(f.Key, f.Tenant, f.Serves, after); err != nil {
 		return err
 	}
-	if err := CheckText(slices.Concat(f.IDs, f.Select.IDs, []string{f.Without})...); err != nil {
+	if err := CheckText(slices.Concat(f.IDs, f.Select.IDs, f.Owners, []string{f.Without})...); err != nil {
 		return err
 	}
 	return cmp.Or(checkLabels(f.Labels), checkLabels(f.Select.Labels))

@@ -2,7 +2,6 @@ package pap
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -24,12 +23,15 @@ type Publication struct {
 	// on the platform. None: all PEPs get it at once.
 	Stages   []Selector
 	MinStage time.Duration
+	// Tenants are those whose own PEPs count for the stages, beside the
+	// platform's and those of tenants whose part of the release changes.
+	Tenants []string
 }
 
 // Publish checks the chosen drafts against the newest release and publishes
 // them as the next. A candidate that fails any step changes nothing.
 func (s *Service) Publish(ctx context.Context, actor Actor, p Publication) (Release, authz.Revision, error) {
-	if err := checkStages(p.Stages, p.MinStage); err != nil {
+	if err := checkStages(p); err != nil {
 		return Release{}, authz.Revision{}, err
 	}
 	if len(p.Stages) > 0 {
@@ -52,6 +54,12 @@ func (s *Service) Publish(ctx context.Context, actor Actor, p Publication) (Rele
 	if err != nil {
 		return Release{}, authz.Revision{}, err
 	}
+	var concerned []string
+	if len(p.Stages) > 0 {
+		if concerned, err = concernedTenants(content, next); err != nil {
+			return Release{}, authz.Revision{}, err
+		}
+	}
 	return s.publish(ctx, actor, base, content, next, Release{Note: p.Note}, func(tx Tx, number uint64) error {
 		for _, d := range drafts {
 			newest, err := tx.Document(d.Path)
@@ -65,7 +73,7 @@ func (s *Service) Publish(ctx context.Context, actor Actor, p Publication) (Rele
 				return err
 			}
 		}
-		return s.startRollout(tx, actor, number, p)
+		return s.startRollout(tx, actor, number, p, concerned)
 	})
 }
 
@@ -123,9 +131,7 @@ func (s *Service) publish(ctx context.Context, actor Actor, base uint64, content
 	if r.Author == "" {
 		r.Author = actor.Name // a commit has an author of its own
 	}
-	for _, f := range next.Files() {
-		r.Files = append(r.Files, ReleaseFile{Path: f.Path, Digest: sha256.Sum256(f.Data), Size: len(f.Data)})
-	}
+	fresh := s.newest.list(&r, base, content, next, changes)
 	detail := map[string]any{"digest": r.Digest, "changed": paths, "note": r.Note, "unreviewed": r.Unreviewed, "restores": r.Restores}
 	if r.Commit != "" {
 		detail["source"], detail["commit"], detail["author"] = r.Source, r.Commit, r.Author
@@ -141,8 +147,8 @@ func (s *Service) publish(ctx context.Context, actor Actor, base uint64, content
 		if err := s.endRollout(tx, actor, r); err != nil {
 			return err
 		}
-		for i, f := range next.Files() {
-			if err := tx.PutBlob(r.Files[i].Digest, f.Data); err != nil {
+		for _, i := range fresh {
+			if err := tx.PutBlob(r.Files[i].Digest, next.Files()[i].Data); err != nil {
 				return err
 			}
 		}
@@ -154,6 +160,9 @@ func (s *Service) publish(ctx context.Context, actor Actor, base uint64, content
 		}
 		return also(tx, r.Number)
 	})
+	if err == nil {
+		s.newest.keep(r, next)
+	}
 	return r, revision, err
 }
 
@@ -327,7 +336,7 @@ func (s *Service) newestContent(ctx context.Context) (uint64, *bundles.Content, 
 		empty, err := bundles.NewContent(nil)
 		return 0, empty, err
 	}
-	content, err := s.content(ctx, head.Release)
+	content, err := s.newest.read(ctx, s.Store, head.Release)
 	return head.Release, content, err
 }
 

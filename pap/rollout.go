@@ -71,6 +71,10 @@ type Rollout struct {
 	Stages  []Selector   `json:"stages"` // after the last one come all others
 	Stage   int          `json:"stage"`  // index into Stages
 	State   RolloutState `json:"state"`
+	// Tenants are those whose own PEPs speak for a stage, beside the platform's:
+	// what changes concerns them, or whoever published it named them. Ids and
+	// labels are what a PEP says of itself, its credential is not.
+	Tenants []string `json:"tenants"`
 	// MinStageSeconds is how long a stage lasts at least.
 	MinStageSeconds int `json:"min_stage_seconds,omitempty"`
 	// Reason says why it was halted.
@@ -78,6 +82,18 @@ type Rollout struct {
 	StartedBy string    `json:"started_by"`
 	StartedAt time.Time `json:"started_at"`
 	ChangedAt time.Time `json:"changed_at"`
+}
+
+// Speaks reports whether a PEP whose credential is the tenant's ("" for the
+// platform's) can hold a stage up or halt the rollout.
+func (r *Rollout) Speaks(tenant string) bool {
+	return tenant == "" || slices.Contains(r.Tenants, tenant)
+}
+
+// speakers selects the PEPs that Speaks is true of. A stock OPA never is: it
+// keeps the base until the rollout is done.
+func (r *Rollout) speakers() PEPFilter {
+	return PEPFilter{Owners: append([]string{""}, r.Tenants...), Without: KindOPA}
 }
 
 // Active reports whether some should still hold Base, of newest release head.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -55,16 +56,24 @@ func (s *Service) rolloutNow(ctx context.Context) (r *Rollout, head authz.Revisi
 }
 
 // startRollout makes a release that is being published reach PEPs in stages.
-func (s *Service) startRollout(tx Tx, actor Actor, number uint64, p Publication) error {
+func (s *Service) startRollout(tx Tx, actor Actor, number uint64, p Publication, concerned []string) error {
 	if len(p.Stages) == 0 {
 		return nil
 	}
+	for i, tenant := range p.Tenants {
+		_, err := tx.Record(KindTenant, tenant)
+		if err := orField(err, fmt.Sprintf("/tenants/%d", i), "no tenant %q", tenant); err != nil {
+			return err
+		}
+	}
+	speak := slices.Concat([]string{}, concerned, p.Tenants) // never nil: it is written as a list
+	slices.Sort(speak)
 	if number == 1 {
 		return field("/stages", "the first release has none before it that the others could keep")
 	}
 	now := s.Now().UTC()
 	return put(tx, KindRollout, rolloutKey, "", now, Rollout{
-		Release: number, Base: number - 1, Stages: p.Stages, State: RolloutRunning,
+		Release: number, Base: number - 1, Stages: p.Stages, Tenants: slices.Compact(speak), State: RolloutRunning,
 		MinStageSeconds: int(p.MinStage / time.Second), StartedBy: actor.Name, StartedAt: now, ChangedAt: now,
 	})
 }
@@ -132,7 +141,9 @@ func (s *Service) changeRollout(ctx context.Context, actor Actor, read *Rollout,
 //
 // A stage is over when it has lasted its least time and every connected PEP
 // that it selects holds the release. As soon as a PEP that was sent it rejects
-// it, the rollout is halted, and a new release restores what was before.
+// it, the rollout is halted, and a new release restores what was before. Only
+// PEPs count that speak for it ([Rollout.Speaks]): anybody may call itself by a
+// stage's labels.
 func (s *Service) StepRollout(ctx context.Context) error {
 	r, head, err := s.rolloutNow(ctx)
 	if err != nil || !r.Active(head.Release) {
@@ -169,7 +180,8 @@ func (s *Service) stepRollout(ctx context.Context, r *Rollout) error {
 func (s *Service) rejection(ctx context.Context, r *Rollout) (string, error) {
 	// Who has taken it since counts as taken. A rejection counts also from a
 	// PEP that is gone: it may have gone because of the release.
-	filter := PEPFilter{Rejected: r.Release, Below: authz.Revision{Release: r.Release}}
+	filter := r.speakers()
+	filter.Rejected, filter.Offered, filter.Below = r.Release, r.Release, authz.Revision{Release: r.Release}
 	after := ""
 	for {
 		peps, err := s.PEPStore.PEPs(ctx, filter, after, maxMissing)
@@ -199,9 +211,9 @@ func (s *Service) stageOver(ctx context.Context, r *Rollout) (bool, error) {
 	if now.Sub(r.ChangedAt) < time.Duration(r.MinStageSeconds)*time.Second {
 		return false, nil
 	}
-	waiting, err := s.PEPStore.CountPEPs(ctx, PEPFilter{
-		Select: r.Stages[r.Stage], Connected: true, SeenSince: now.Add(-PEPSilence), Below: authz.Revision{Release: r.Release},
-	})
+	late := r.speakers()
+	late.Select, late.Connected, late.SeenSince, late.Below = r.Stages[r.Stage], true, now.Add(-PEPSilence), authz.Revision{Release: r.Release}
+	waiting, err := s.PEPStore.CountPEPs(ctx, late)
 	return waiting == 0, err
 }
 
@@ -281,11 +293,11 @@ type RolloutProgress struct {
 	Progress []StageProgress `json:"progress"`
 }
 
-// StageProgress counts the PEPs that one stage selects.
+// StageProgress counts the PEPs that one stage selects and that speak for it.
 type StageProgress struct {
 	Connected int `json:"connected"`
-	Holding   int `json:"holding"` // of the connected ones
-	Rejected  int `json:"rejected"`
+	Holding   int `json:"holding"`  // of the connected ones
+	Rejected  int `json:"rejected"` // of those that were sent it
 }
 
 // Rollout returns the rollout of a release, if it is the newest one. Needs
@@ -304,7 +316,11 @@ func (s *Service) Rollout(ctx context.Context, actor Actor, number uint64) (Roll
 	view := RolloutProgress{Rollout: *r, Progress: make([]StageProgress, len(r.Stages))}
 	held := authz.Revision{Release: number}
 	for i, stage := range r.Stages {
-		connected := PEPFilter{Select: stage, Connected: true, SeenSince: s.Now().Add(-PEPSilence)}
+		rejected := r.speakers()
+		rejected.Select = stage
+		connected := rejected
+		rejected.Rejected, rejected.Offered, rejected.Below = number, number, held
+		connected.Connected, connected.SeenSince = true, s.Now().Add(-PEPSilence)
 		holding := connected
 		holding.Holds = held
 		for _, row := range []struct {
@@ -312,7 +328,7 @@ func (s *Service) Rollout(ctx context.Context, actor Actor, number uint64) (Roll
 			filter PEPFilter
 		}{
 			{&view.Progress[i].Holding, holding}, {&view.Progress[i].Connected, connected},
-			{&view.Progress[i].Rejected, PEPFilter{Select: stage, Rejected: number, Below: held}},
+			{&view.Progress[i].Rejected, rejected},
 		} {
 			if *row.count, err = s.PEPStore.CountPEPs(ctx, row.filter); err != nil {
 				return RolloutProgress{}, err

@@ -3,6 +3,8 @@ package pap
 import (
 	"fmt"
 	"time"
+
+	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
 
 // Bounds of what a caller may name.
@@ -37,7 +39,16 @@ func (s Selector) check(path string) error {
 }
 
 // checkStages refuses stages that select everybody: after the last one come all.
-func checkStages(stages []Selector, minStage time.Duration) error {
+func checkStages(p Publication) error {
+	stages, minStage := p.Stages, p.MinStage
+	if len(p.Tenants) > 0 && len(stages) == 0 || len(p.Tenants) > maxSelectIDs {
+		return field("/tenants", "%d tenants: at most %d, and only with stages", len(p.Tenants), maxSelectIDs)
+	}
+	for i, tenant := range p.Tenants {
+		if err := authz.ValidTenant(tenant); err != nil {
+			return field(fmt.Sprintf("/tenants/%d", i), "%v", err)
+		}
+	}
 	if len(stages) > maxStages {
 		return field("/stages", "%d stages: at most %d", len(stages), maxStages)
 	}

@@ -94,9 +94,10 @@ type Config struct {
 }
 
 // Service is the administration of one installation. It is safe for concurrent
-// use and holds no state of its own.
+// use and holds no state of its own but the newest release as it was read last.
 type Service struct {
 	Config
+	newest newestRelease
 }
 
 // New returns a Service.
@@ -104,7 +105,7 @@ func New(c Config) *Service {
 	if c.Ceiling == 0 {
 		c.Ceiling = 24 * time.Hour
 	}
-	return &Service{c}
+	return &Service{Config: c}
 }
 
 // change is one write: it checks the right, runs fn in a transaction with an

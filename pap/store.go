@@ -3,6 +3,7 @@ package pap
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/xiezhi-project/xiezhi/bundles"
@@ -254,7 +255,14 @@ type PEPStore interface {
 	Seals(ctx context.Context, release uint64, audience string) ([]Seal, error)
 
 	// PutPEPs stores the state of PEPs by Key, as [NewestPEPs] has them. One
-	// that was seen earlier than the stored one changes nothing.
+	// that was seen earlier than the stored one changes nothing but Offered,
+	// which is the highest that was ever stored.
+	//
+	// A tenant has [PEPsPerTenant] of them, or as many as the store was opened
+	// for; the platform as many as it likes. For more, those leave first that
+	// nobody has seen for the longest time; connected ones and those that still
+	// count grants never do. New ones beyond are not stored, and the error is a
+	// [*TooManyPEPsError]: the others are stored.
 	PutPEPs(ctx context.Context, peps []PEP) error
 	// PEPs lists PEPs with Key > after that the filter selects, in order of
 	// Key as bytes, at most limit.
@@ -264,6 +272,21 @@ type PEPStore interface {
 	// ForgetPEPs deletes those that were seen last before the given time, also
 	// those that count as connected: their node ended without saying so.
 	ForgetPEPs(ctx context.Context, before time.Time) error
+}
+
+// PEPsPerTenant is how many PEPs of one tenant's credentials are kept unless a
+// store is opened for another number.
+const PEPsPerTenant = 10_000
+
+// TooManyPEPsError names PEPs that were not stored: their tenants have as many
+// as they may, and all of those are connected.
+type TooManyPEPsError struct {
+	Most int // of each tenant
+	Keys []string
+}
+
+func (e *TooManyPEPsError) Error() string {
+	return fmt.Sprintf("%d PEPs are refused, %.256q for one: its tenant has %d that are connected, as many as one may have", len(e.Keys), e.Keys[0], e.Most)
 }
 
 // Seal is the signed manifest of one release for one audience.
@@ -296,6 +319,9 @@ type PEP struct {
 	// HonoursUntil is when it stops counting grants if it hears nothing more.
 	HonoursUntil time.Time `json:"honours_until,omitzero"`
 	Stale        bool      `json:"stale"` // as it says itself
+	// Offered is the newest release that it was sent, by whatever node: what is
+	// stored of a PEP never falls.
+	Offered uint64 `json:"offered"`
 	// Rejects counts, Rejected is the newest one.
 	Rejects  uint64     `json:"rejects"`
 	Rejected *Rejection `json:"rejected,omitempty"`
@@ -315,6 +341,9 @@ type PEPFilter struct {
 	// Tenant selects those whose credential is the tenant's; AnyTenant is the
 	// same as "", Platform the platform's own.
 	Tenant string
+	// Owners selects those whose credential is one of these tenants', "" for the
+	// platform's; nil selects all.
+	Owners []string
 	// Serves selects those that serve the tenant, or all tenants.
 	Serves    string
 	Labels    map[string]string // all of them
@@ -327,6 +356,8 @@ type PEPFilter struct {
 	Below, Holds authz.Revision
 	// Rejected selects those whose newest rejection is of this release.
 	Rejected uint64
+	// Offered selects those that were sent this release or a newer one.
+	Offered uint64
 	// Counting selects those that count grants at this time, for all that is
 	// known: the connected ones seen in the [PEPSilence] before, and the others
 	// until their HonoursUntil.

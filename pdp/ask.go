@@ -52,33 +52,48 @@ func (p *PDP) Ask(ctx context.Context, req authz.Request, f authz.Freshness) (An
 	return a, nil
 }
 
+// readable reports whether a record that holds the answer can be read again: a
+// policy's limit may have more digits than a value can.
+func readable(answer []byte) bool {
+	_, err := authz.Parse(answer)
+	return err == nil
+}
+
 // Record is the answer as it is written down, with what policies call
-// sensitive masked.
-func (a *Answer) Record(caller Caller) Record { return a.q.record(&a.Decision, caller) }
+// sensitive masked. It gives back the memory that the answer was found in, and
+// is not for two goroutines at once.
+func (a *Answer) Record(caller Caller) Record {
+	if a.q.lent != nil {
+		a.q.written = a.q.record(&a.Decision, caller)
+		a.q.release()
+	}
+	r := a.q.written
+	r.Caller = caller
+	return r
+}
+
+// usualBody is the room, in bytes, that most records' bodies need.
+const usualBody = 1536
 
 // Audit is the record as audit stores keep it (X15).
 func (r *Record) Audit() (authz.AuditRecord, error) {
 	if r.Data != nil {
 		return r.auditData()
 	}
-	text := r.Decision.AppendJSON(nil)
-	answer, err := authz.Parse(text)
-	if err != nil { // a policy's limit with more digits than a request may have
-		answer = authz.StringValue(string(text))
+	body := append(make([]byte, 0, usualBody), `{"request":`...)
+	body = append(r.Request.AppendJSON(body), `,"decision":`...)
+	before := len(body)
+	body = r.Decision.AppendJSON(body)
+	if answer := body[before:]; len(r.Decision.Limits) > 0 && !readable(answer) {
+		body = authz.AppendQuoted(body[:before], string(answer))
 	}
-	body, err := authz.ObjectValue(
-		authz.Member{Name: "request", Value: r.Request.Value()},
-		authz.Member{Name: "decision", Value: answer},
-	)
-	if err != nil {
-		return authz.AuditRecord{}, err
-	}
+	body = append(body, '}')
 	return authz.AuditRecord{
 		ID: r.Decision.ID, Time: r.Time.UTC(), Kind: authz.AuditDecision,
 		Tenant: r.Request.Tenant, Actor: r.Caller.Name,
 		Subject:  r.Request.Subject.Type + ":" + r.Request.Subject.ID,
 		Action:   r.Request.Action.Name,
 		Resource: r.Request.Resource.Type + ":" + r.Request.Resource.ID,
-		Effect:   r.Decision.Effect.String(), Revision: r.Decision.Revision.String(), Body: body,
+		Effect:   r.Decision.Effect.String(), Revision: r.Decision.Revision.String(), BodyJSON: body,
 	}, nil
 }

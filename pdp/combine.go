@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/xiezhi-project/xiezhi/bundles"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
 
@@ -15,12 +14,11 @@ import (
 // by the numbered rules of docs/semantics.md. It depends on the set of outcomes, not
 // on their order.
 type combination struct {
+	question    *question // for its digest, when a grant might count
 	in          *Input
 	outcomes    []Outcome
 	dynamic     *Dynamic
 	obligations *obligationSchema
-	// digest is asked for only when a grant might count.
-	digest func() (bundles.Digest, error)
 	// spent are counted grants that have no use left for this request.
 	spent []string
 	// noGrants says that no grant counts now, outlived that a stale bound is over.
@@ -36,6 +34,7 @@ type combined struct {
 
 func (c *combination) combine() combined {
 	var d combined
+	d.Reasons = make([]authz.Reason, 0, c.reasons())
 	var denied, allowed, pending, admitted bool
 	for i := range c.outcomes {
 		o := &c.outcomes[i]
@@ -89,6 +88,15 @@ func (c *combination) combine() combined {
 	return d
 }
 
+// reasons is how many there will be at least.
+func (c *combination) reasons() int {
+	n := 0
+	for i := range c.outcomes {
+		n += len(c.outcomes[i].Findings)
+	}
+	return n
+}
+
 // use notes a counted grant and returns the grant's id, or "" for none.
 func (d *combined) use(g *authz.Grant) string {
 	if g == nil {
@@ -107,7 +115,7 @@ func (c *combination) grant(p *Policy, rule *Rule) *authz.Grant {
 	if c.noGrants || !c.dynamic.names(c.in.Request.Tenant, name) {
 		return nil
 	}
-	digest, err := c.digest()
+	digest, err := c.question.requestDigest()
 	if err != nil {
 		return nil
 	}
@@ -180,6 +188,11 @@ func compareReasons(a, b authz.Reason) int {
 // gather unites obligations, limits and routes into d and reports whether they
 // conflict. Every applicable policy's contribute, with or without a finding.
 func (c *combination) gather(d *authz.Decision) (conflict bool) {
+	obligations, limits := 0, 0
+	for i := range c.outcomes {
+		obligations, limits = obligations+len(c.outcomes[i].Obligations), limits+len(c.outcomes[i].Limits)
+	}
+	d.Obligations, d.Limits = slices.Grow(d.Obligations, obligations), slices.Grow(d.Limits, limits)
 	for i := range c.outcomes {
 		d.Obligations = append(d.Obligations, c.outcomes[i].Obligations...)
 		d.Limits = append(d.Limits, c.outcomes[i].Limits...)
@@ -222,55 +235,4 @@ func compareLimits(a, b authz.Limit) int {
 	return cmp.Or(strings.Compare(a.Key, b.Key), strings.Compare(a.Policy, b.Policy), strings.Compare(a.Rule, b.Rule),
 		cmp.Compare(a.Rate, b.Rate), cmp.Compare(a.Burst, b.Burst), strings.Compare(a.Window, b.Window),
 		cmp.Compare(qa.Max, qb.Max), strings.Compare(qa.Reset, qb.Reset), cmp.Compare(a.Cost, b.Cost))
-}
-
-// maxFill bounds what one placeholder may put into a message: its text can
-// come from the request.
-const maxFill = 120
-
-// fillText replaces {name} by the argument of that name, or by the request
-// member at that dotted path; "?" where there is neither.
-func fillText(text string, args, request authz.Value) string {
-	if !strings.Contains(text, "{") {
-		return text
-	}
-	var b strings.Builder
-	for {
-		before, rest, ok := strings.Cut(text, "{")
-		name, after, closed := strings.Cut(rest, "}")
-		b.WriteString(before)
-		if !ok {
-			return b.String()
-		}
-		if !closed {
-			b.WriteString("{" + rest)
-			return b.String()
-		}
-		v, found := args.Get(name)
-		if !found {
-			v, found = request.Lookup("/" + strings.ReplaceAll(name, ".", "/"))
-		}
-		b.WriteString(fillValue(v, found))
-		text = after
-	}
-}
-
-func fillValue(v authz.Value, found bool) string {
-	if !found {
-		return "?"
-	}
-	text := v.Text()
-	if v.Kind() != authz.KindString {
-		text = string(v.AppendJSON(nil))
-	}
-	text = strings.Map(func(r rune) rune {
-		if r < 0x20 || r >= 0x7f && r < 0xa0 || r == '\u2028' || r == '\u2029' || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 {
-			return -1 // controls and bidirectional overrides would let a request rewrite the sentence
-		}
-		return r
-	}, text)
-	if len(text) > maxFill {
-		text = strings.ToValidUTF8(text[:maxFill], "") + "…"
-	}
-	return text
 }

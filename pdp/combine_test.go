@@ -29,13 +29,15 @@ func (w *world) combine(outcomes []Outcome, grants []*authz.Grant) authz.Decisio
 
 func (w *world) combineAt(outcomes []Outcome, grants []*authz.Grant, now time.Time) authz.Decision {
 	req := &authz.Request{Tenant: "acme"}
+	q := &question{digest: w.digest}
+	q.digestOnce.Do(func() {})
 	c := combination{
-		in: &Input{Request: req, Value: req.Value(), Now: now}, outcomes: outcomes,
+		question: q,
+		in:       &Input{Request: req, Value: req.Value(), Now: now}, outcomes: outcomes,
 		// The index is built while every grant still lives, so that it is the
 		// decision's own clock that ends them.
 		dynamic:     new(Dynamic).With(DynamicChange{Grants: grants}, testNow.Add(-24*time.Hour)),
 		obligations: &obligationSchema{orders: map[string]map[string]string{"retention": {"days": "max"}}},
-		digest:      func() (bundles.Digest, error) { return w.digest, nil },
 	}
 	return c.combine().Decision
 }

@@ -112,15 +112,23 @@ func (p *PDP) QueryData(ctx context.Context, s *Snapshot, q DataQuery, caller Ca
 	a := DataAnswer{ID: p.config.NewID(), Revision: s.Revision()}
 	var failed error
 	if place.Kind != DataNothing {
-		err := p.turn(ctx, func(ctx context.Context) { a.Result, failed = s.dataProgram().Query(ctx, &q) })
-		if err != nil {
+		if err := p.takeTurn(ctx); err != nil {
 			return DataAnswer{}, err
 		}
+		a.Result, failed = p.query(ctx, s, &q)
 	}
 	if err := p.recordData(ctx, s, &q, &a, failed, place, caller); err != nil {
 		return DataAnswer{}, err
 	}
 	return a, failed
+}
+
+// query ends the turn that its caller has taken.
+func (p *PDP) query(ctx context.Context, s *Snapshot, q *DataQuery) (json.RawMessage, error) {
+	defer p.endTurn()
+	ctx, cancel := context.WithTimeout(ctx, p.config.Budget)
+	defer cancel()
+	return s.dataProgram().Query(ctx, q)
 }
 
 // dataBound is how long the place is trusted without news.

@@ -96,7 +96,7 @@ func (m *masking) scrubValue(v authz.Value) authz.Value {
 	case authz.KindString:
 		return authz.StringValue(m.scrub(v.Text()))
 	case authz.KindInt, authz.KindFloat:
-		if shown := fillValue(v, true); m.scrub(shown) != shown {
+		if shown := fillValue(v); m.scrub(shown) != shown {
 			return authz.StringValue(Masked)
 		}
 		return v

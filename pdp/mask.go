@@ -23,7 +23,7 @@ type masking struct {
 // applicable policies call sensitive is in neither.
 func (q *question) recorded(d *authz.Decision) (authz.Request, *authz.Decision) {
 	var m masking
-	request := m.all(q.matched, *q.original)
+	request := m.all(q.matched, q.original)
 	resolved := m.all(q.matched, *q.input.Request)
 	if len(m.hidden) == 0 {
 		return request, d
@@ -116,7 +116,7 @@ func (m *masking) value(v authz.Value, steps []string) authz.Value {
 func (m *masking) hide(v authz.Value) authz.Value {
 	switch v.Kind() {
 	case authz.KindString, authz.KindInt, authz.KindFloat:
-		if shown := fillValue(v, true); shown != "" && !slices.Contains(m.hidden, shown) {
+		if shown := fillValue(v); shown != "" && !slices.Contains(m.hidden, shown) {
 			m.hidden = append(m.hidden, shown)
 		}
 	case authz.KindList, authz.KindObject:

@@ -89,7 +89,11 @@ type group struct {
 // match finds what applies to a request: policies of the platform and of the
 // tenant, and the tenant's live restrictions.
 func (s *Snapshot) match(req *authz.Request, now time.Time) matched {
-	m := s.Release.groups()
+	return s.matchInto(s.Release.groups(), req, now)
+}
+
+// matchInto is match into the groups of the release's programs.
+func (s *Snapshot) matchInto(m matched, req *authz.Request, now time.Time) matched {
 	system := businessSystem(req)
 	s.Release.match.platform.match(req, system, m)
 	if index, ok := s.Release.match.tenants[req.Tenant]; ok {
@@ -98,13 +102,6 @@ func (s *Snapshot) match(req *authz.Request, now time.Time) matched {
 	for _, r := range s.Dynamic.restrictionsFor(req.Tenant, now) {
 		m = append(m, group{r.Program, r.Program.Policies()})
 	}
-	return m
-}
-
-// matchSelf finds the self policies that apply.
-func (s *Snapshot) matchSelf(req *authz.Request) matched {
-	m := s.Release.groups()
-	s.Release.match.self.match(req, "", m)
 	return m
 }
 
@@ -157,6 +154,9 @@ func (m matched) strict() bool {
 
 // match appends the applicable policies of one layer to their groups.
 func (x *scopeIndex) match(req *authz.Request, system string, out matched) {
+	if len(x.all) == 0 {
+		return
+	}
 	var buf [64]int
 	found := append(buf[:0], x.byAction[req.Action.Name]...)
 	for _, n := range x.lengths {

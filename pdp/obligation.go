@@ -58,12 +58,17 @@ func readObligations(content *bundles.Content) (*obligationSchema, error) {
 // unite sorts the obligations, makes one of those with the same id, and
 // returns the ids whose parameters cannot be united.
 func (s *obligationSchema) unite(list *[]authz.Obligation) (conflicts []string) {
+	if len(*list) == 0 {
+		return nil
+	}
 	all := *list
 	slices.SortFunc(all, func(a, b authz.Obligation) int {
-		return cmp.Or(strings.Compare(a.ID, b.ID), strings.Compare(a.Policy, b.Policy), strings.Compare(a.Rule, b.Rule),
-			strings.Compare(string(a.Params.AppendJSON(nil)), string(b.Params.AppendJSON(nil))))
+		if c := cmp.Or(strings.Compare(a.ID, b.ID), strings.Compare(a.Policy, b.Policy), strings.Compare(a.Rule, b.Rule)); c != 0 {
+			return c
+		}
+		return strings.Compare(string(a.Params.AppendJSON(nil)), string(b.Params.AppendJSON(nil)))
 	})
-	var united []authz.Obligation
+	united := all[:0] // never longer than what was read
 	for _, o := range all {
 		if o.Params.Kind() == authz.KindNull {
 			o.Params, _ = authz.ObjectValue() // no members, no error
@@ -80,6 +85,7 @@ func (s *obligationSchema) unite(list *[]authz.Obligation) (conflicts []string) 
 		united[last].Params = params
 		united[last].Must = united[last].Must || o.Must
 	}
+	clear(all[len(united):])
 	*list = united
 	return conflicts
 }

@@ -163,6 +163,7 @@ func (p *PDP) Decide(ctx context.Context, req authz.Request, caller Caller) (aut
 	if err != nil {
 		return authz.Decision{}, err
 	}
+	defer q.release()
 	d := q.combine()
 	d.ID = p.config.NewID()
 	d, err = p.settle(q, d, func(grants []*authz.Grant) ([]string, error) {
@@ -208,10 +209,11 @@ func (p *PDP) MaySelfOn(ctx context.Context, s *Snapshot, req authz.Request) (au
 	if s == nil {
 		return authz.Decision{}, ErrNotReady
 	}
-	q := &question{snapshot: s, original: &req, matched: s.matchSelf(&req)}
+	q := newQuestion(s, req, authz.Freshness{Now: p.config.Now(), Grants: true})
+	defer q.release()
+	s.Release.match.self.match(&q.original, "", q.matched)
 	q.answering = q.matched
-	q.fresh = authz.Freshness{Now: p.config.Now(), Grants: true}
-	q.input = Input{Request: &req, Value: req.Value(), Now: q.fresh.Now}
+	q.input = Input{Request: &q.original, Value: req.Value(), Now: q.fresh.Now}
 	if err := p.evaluate(ctx, q); err != nil {
 		return authz.Decision{}, err
 	}
@@ -252,8 +254,8 @@ func (p *PDP) record(ctx context.Context, q *question, d *authz.Decision, caller
 	if p.config.Recorder == nil {
 		return nil
 	}
-	r := q.record(d, caller)
-	if err := p.config.Recorder.Record(ctx, &r); err != nil {
+	q.written = q.record(d, caller)
+	if err := p.config.Recorder.Record(ctx, &q.written); err != nil {
 		return fmt.Errorf("%w: %w", ErrAuditUnavailable, err)
 	}
 	return nil

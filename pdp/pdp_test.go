@@ -407,3 +407,80 @@ func TestCompileNamesEveryFaultAndUnknownFile(t *testing.T) {
 		}
 	}
 }
+
+// Questions that are over lend their memory to others; what was answered and
+// written down stays as it was.
+func TestAnswersOwnTheirMemory(t *testing.T) {
+	masked := `{"id":"secret","name":"s","version":"1","masks":["/context/token"],"reads":["context.token"],"rules":[{"id":"no","condition":"context.token == 'hunter2'","effect":"DENY","message":{"en":"Not with {context.token}.","zh":"不行。"}}]}`
+	release := compile(t, 1, files{"platform/all.policy.json": allowAll, "platform/secret.policy.json": masked})
+	p := newPDP(&pdp.Snapshot{Release: release}, nil)
+	told := func(a *pdp.Answer) string {
+		record := a.Record(pdp.Caller{Name: "service:shop"})
+		audit, err := record.Audit()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(a.AppendJSON(nil)) + string(audit.AppendJSON(nil))
+	}
+	ask := func(token string) (*pdp.Answer, string) {
+		req := request()
+		req.Context = authz.MustValue(map[string]any{"token": token})
+		a, err := p.Ask(t.Context(), req, authz.Freshness{Now: time.Unix(1_800_000_000, 0), Grants: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &a, told(&a)
+	}
+	first, before := ask("hunter2")
+	if !strings.Contains(before, "platform/secret") || strings.Contains(before[strings.Index(before, `"body"`):], "hunter2") {
+		t.Fatalf("told %s", before)
+	}
+	for range 100 {
+		ask("other")
+		if _, err := p.Decide(t.Context(), request(), pdp.Caller{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if after := told(first); after != before {
+		t.Fatalf("after other questions the answer reads\n%s\nwas\n%s", after, before)
+	}
+}
+
+// A program may answer with lists that it keeps, or with lists in the room of
+// earlier outcomes; neither may see the other's.
+func TestRoomIsUsedAgainOnlyByWhoAskedForIt(t *testing.T) {
+	keeps := ruleOf(pdp.KindAllow, pdp.Text{EN: "Yes.", ZH: "可以。"})
+	borrows := &borrower{ruleOf(pdp.KindReview, pdp.Text{EN: "Ask.", ZH: "待审。"})}
+	borrows.policies[0].ID = "platform/borrower"
+	content, err := bundles.NewContent(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, order := range [][]pdp.Compiler{{keeps, borrows}, {borrows, keeps}} {
+		release, err := pdp.Compile(t.Context(), 1, content, order...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := newPDP(&pdp.Snapshot{Release: release}, nil)
+		for range 10 {
+			d, err := p.Decide(t.Context(), request(), pdp.Caller{})
+			if got := rules(d); err != nil || !slices.Equal(got, []string{"platform/borrower/always", "platform/constant/always"}) {
+				t.Fatalf("found %v, %v", got, err)
+			}
+		}
+	}
+}
+
+// borrower is a constant language that appends to the room it is given.
+type borrower struct{ *constant }
+
+func (b *borrower) Compile(context.Context, *pdp.Source) (pdp.Program, error) { return b, nil }
+
+func (b *borrower) Evaluate(_ context.Context, _ *pdp.Input, policies []*pdp.Policy, out []pdp.Outcome) []pdp.Outcome {
+	for i, p := range policies {
+		out = pdp.NextOutcome(out, p)
+		last := &out[len(out)-1]
+		last.Findings = append(last.Findings, b.findings[i])
+	}
+	return out
+}

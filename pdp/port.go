@@ -29,8 +29,17 @@ type Program interface {
 	Evaluate(ctx context.Context, in *Input, policies []*Policy, out []Outcome) []Outcome
 }
 
-// Source is what compilers read: one release's files, and what the core has
-// read out of them already.
+// TableProgram is implemented by programs that take other tables without being
+// compiled anew: a change of tables then costs what the change costs.
+type TableProgram interface {
+	Program
+	// WithTables returns the program as it would be compiled with these tables
+	// and the same policies.
+	WithTables(tables *Tables) Program
+}
+
+// Source is what compilers read: one release's files save its tables, and what
+// the core has read out of them already.
 type Source struct {
 	Content *bundles.Content
 	Tables  *Tables
@@ -39,13 +48,6 @@ type Source struct {
 	Templates map[string]bundles.File
 	// Attributes is the attribute schema.
 	Attributes *AttributeSchema
-}
-
-// Tables are per-tenant and platform data: data.xiezhi.tenants.<t>.tables.<name>
-// and data.xiezhi.platform.tables.<name>. Immutable.
-type Tables struct {
-	Platform authz.Value            // object: table name → content
-	Tenants  map[string]authz.Value // tenant → the same
 }
 
 // Input is one question as evaluators read it. It is shared by all of them
@@ -70,6 +72,43 @@ type Outcome struct {
 	Routes      []authz.Route
 	Err         *EvaluationError
 	Traces      []RuleTrace // only when Input.Explain
+
+	room bool // the lists were made for this outcome alone
+}
+
+// NextOutcome appends an empty outcome of the policy. Its lists have the room of
+// the outcome that was there in an earlier question, if there was one: who
+// appends to them needs no memory of its own.
+func NextOutcome(out []Outcome, p *Policy) []Outcome {
+	if len(out) == cap(out) {
+		return append(out, Outcome{Policy: p, room: true})
+	}
+	out = out[:len(out)+1]
+	last := &out[len(out)-1]
+	last.reset()
+	last.Policy, last.room = p, true
+	return out
+}
+
+// reset empties the outcome, and keeps the room of its lists if they are its
+// own: a program may answer with lists that it keeps.
+func (o *Outcome) reset() {
+	if !o.room {
+		*o = Outcome{}
+		return
+	}
+	clear(o.Findings)
+	clear(o.Obligations)
+	clear(o.Limits)
+	clear(o.Routes)
+	*o = Outcome{Findings: o.Findings[:0], Obligations: o.Obligations[:0], Limits: o.Limits[:0], Routes: o.Routes[:0], room: true}
+}
+
+// Fail makes the outcome one of a policy that could not be evaluated.
+func (o *Outcome) Fail(err *EvaluationError) {
+	policy := o.Policy
+	o.reset()
+	o.Policy, o.Err = policy, err
 }
 
 // Finding is one DENY, REVIEW or ALLOW.

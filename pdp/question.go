@@ -16,9 +16,11 @@ import (
 // question is one request on its way through the core.
 type question struct {
 	snapshot *Snapshot
-	original *authz.Request // as it was asked
-	input    Input          // with trusted attributes
+	original authz.Request // as it was asked
+	resolved authz.Request // with trusted attributes
+	input    Input         // of resolved
 	fresh    authz.Freshness
+	budget   budget
 	matched  matched
 	// sourceless says that a policy reads an attribute whose source is not here.
 	sourceless bool
@@ -28,10 +30,57 @@ type question struct {
 	answering matched
 	outcomes  []Outcome
 	spent     []string
+	written   Record
 
 	digestOnce sync.Once
 	digest     bundles.Digest
 	digestErr  error
+
+	lent *workspace // what matched and outcomes lie in; nil once it is given back
+}
+
+// workspace is memory that questions have one after the other.
+type workspace struct {
+	groups   matched
+	policies [][]*Policy // of the release's programs
+	outcomes []Outcome
+}
+
+var workspaces = sync.Pool{New: func() any { return &workspace{} }}
+
+// maxKept is how many outcomes a workspace keeps room for.
+const maxKept = 1024
+
+// newQuestion takes over a request. Its groups are those of the release's
+// programs, without policies yet.
+func newQuestion(s *Snapshot, req authz.Request, f authz.Freshness) *question {
+	w := workspaces.Get().(*workspace)
+	q := &question{snapshot: s, original: req, fresh: f, lent: w, matched: w.groups, outcomes: w.outcomes}
+	for i, program := range s.Release.programs {
+		if i == len(w.policies) {
+			w.policies = append(w.policies, nil)
+		}
+		q.matched = append(q.matched, group{program, w.policies[i]})
+	}
+	return q
+}
+
+// release gives the workspace back. Nothing may be asked of the question then.
+func (q *question) release() {
+	w := q.lent
+	if q.lent = nil; cap(q.outcomes) > maxKept {
+		return
+	}
+	for i := range q.snapshot.Release.programs {
+		clear(q.matched[i].policies)
+		w.policies[i] = q.matched[i].policies[:0]
+	}
+	clear(q.matched)
+	for i := range q.outcomes {
+		q.outcomes[i].reset()
+	}
+	w.groups, w.outcomes = q.matched[:0], q.outcomes[:0]
+	workspaces.Put(w)
 }
 
 // question validates, matches, resolves and evaluates.
@@ -45,34 +94,38 @@ func (p *PDP) question(ctx context.Context, s *Snapshot, req authz.Request, f au
 	if err := s.Release.refuseTrusted(&req); err != nil {
 		return nil, err
 	}
-	q := &question{snapshot: s, original: &req, fresh: f, matched: s.match(&req, f.Now)}
+	q := newQuestion(s, req, f)
+	q.matched = s.matchInto(q.matched, &q.original, f.Now)
 	q.staleBound = q.matched.staleBound(cmp.Or(f.StaleBound, p.config.StaleBound))
-	resolved, failed := p.resolve(ctx, s, q.matched, &req)
-	q.input = Input{Request: resolved, Value: resolved.Value(), Now: f.Now, Explain: explain}
+	failed := p.resolve(ctx, q)
+	q.input = Input{Request: &q.resolved, Value: q.resolved.Value(), Now: f.Now, Explain: explain}
 	q.dropFailed(failed)
 	return q, p.evaluate(ctx, q)
 }
 
 // evaluate lets the programs speak when it is the question's turn.
 func (p *PDP) evaluate(ctx context.Context, q *question) error {
-	return p.turn(ctx, q.evaluate)
-}
-
-// turn waits for a turn and runs f under the budget.
-func (p *PDP) turn(ctx context.Context, f func(ctx context.Context)) error {
-	select {
-	case p.turns <- struct{}{}:
-	default:
-		if err := p.queue(ctx); err != nil {
-			return err
-		}
+	if err := p.takeTurn(ctx); err != nil {
+		return err
 	}
-	defer func() { <-p.turns }()
-	ctx, cancel := context.WithTimeout(ctx, p.config.Budget)
-	defer cancel()
-	f(ctx)
+	defer p.endTurn()
+	q.budget.begin(ctx, p.config.Budget)
+	defer q.budget.end()
+	q.evaluate(&q.budget)
 	return nil
 }
+
+// takeTurn waits for a turn to evaluate, which must be ended.
+func (p *PDP) takeTurn(ctx context.Context) error {
+	select {
+	case p.turns <- struct{}{}:
+		return nil
+	default:
+		return p.queue(ctx)
+	}
+}
+
+func (p *PDP) endTurn() { <-p.turns }
 
 func (p *PDP) queue(ctx context.Context) error {
 	timer := time.NewTimer(MaxQueue)
@@ -152,8 +205,8 @@ func (q *question) combine() combined { return q.combineOn(&q.input) }
 // combineOn combines with messages that are filled from in.
 func (q *question) combineOn(in *Input) combined {
 	c := combination{
-		in: in, outcomes: q.outcomes, dynamic: q.snapshot.Dynamic,
-		obligations: q.snapshot.Release.obligations, digest: q.requestDigest, spent: q.spent,
+		question: q, in: in, outcomes: q.outcomes, dynamic: q.snapshot.Dynamic,
+		obligations: q.snapshot.Release.obligations, spent: q.spent,
 		noGrants: !q.fresh.Grants || q.fresh.GrantsAge > q.staleBound, outlived: q.fresh.Age > q.staleBound,
 		latest: q.fresh.Latest,
 	}
@@ -174,7 +227,7 @@ func (q *question) record(d *authz.Decision, caller Caller) Record {
 
 func (q *question) requestDigest() (bundles.Digest, error) {
 	q.digestOnce.Do(func() {
-		q.digest, q.digestErr = requestDigest(q.original, boundContext(q.matched))
+		q.digest, q.digestErr = requestDigest(&q.original, boundContext(q.matched))
 	})
 	return q.digest, q.digestErr
 }

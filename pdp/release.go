@@ -23,44 +23,60 @@ type Release struct {
 	attributes  *AttributeSchema
 	obligations *obligationSchema
 	rules       map[string]*Rule // "platform/network/public_ip" → rule
+	basis       *Basis
 }
 
 // Compile reads and compiles a whole candidate. A wrong candidate is [Faults],
 // all that could be found; nothing is activated here.
 func Compile(ctx context.Context, number uint64, content *bundles.Content, compilers ...Compiler) (*Release, error) {
+	return CompileFrom(ctx, nil, number, content, compilers...)
+}
+
+// CompileFrom compiles as [Compile] does, and takes over from another release's
+// basis what is the same in both: tables of files that did not change, and,
+// where nothing but tables changed, the policies. A nil basis has nothing.
+func CompileFrom(ctx context.Context, basis *Basis, number uint64, content *bundles.Content, compilers ...Compiler) (*Release, error) {
 	r := &Release{Number: number, Content: content, rules: map[string]*Rule{}}
+	rest := content.Without(tablesFolder)
+	tables, err := basis.readTables(content)
 	var faults Faults
-	source := &Source{Content: content, Templates: map[string]bundles.File{}}
-	var err error
-	if source.Attributes, err = readAttributes(content); err != nil {
+	if err != nil {
+		faults = appendFaults(faults, err)
+		tables = &Tables{}
+	}
+	same := basis != nil && basis.rest.Digest() == rest.Digest()
+	if same && err == nil {
+		if next := basis.withTables(tables, compilers); next != nil {
+			next.Number, next.Content = number, content
+			return next.asBasis(rest, tables, compilers), nil
+		}
+	}
+	source := &Source{Content: rest, Tables: tables, Templates: map[string]bundles.File{}}
+	if source.Attributes, err = readAttributes(rest); err != nil {
 		faults = appendFaults(faults, err)
 		source.Attributes = &AttributeSchema{}
 	}
-	if r.obligations, err = readObligations(content); err != nil {
+	if r.obligations, err = readObligations(rest); err != nil {
 		faults = appendFaults(faults, err)
 	}
-	if source.Tables, err = ReadTables(content); err != nil {
-		faults = appendFaults(faults, err)
-		source.Tables = &Tables{}
+	for _, f := range rest.Under("approvals/") {
+		source.Templates[strings.TrimSuffix(strings.TrimPrefix(f.Path, "approvals/"), path.Ext(f.Path))] = f
 	}
-	for _, f := range content.Files() {
-		if name, ok := strings.CutPrefix(f.Path, "approvals/"); ok {
-			source.Templates[strings.TrimSuffix(name, path.Ext(name))] = f
-		}
-	}
-	faults = append(faults, unknownFiles(content)...)
+	faults = append(faults, unknownFiles(rest)...)
 	r.attributes = source.Attributes
 
 	var candidates []candidate
 	byID := map[string]string{}
-	for _, compiler := range compilers {
-		program, err := compiler.Compile(ctx, source)
-		if err != nil {
-			if !errors.As(err, new(Faults)) {
-				return nil, err
+	for i, compiler := range compilers {
+		program := basis.program(same, i, compiler, tables)
+		if program == nil {
+			if program, err = compiler.Compile(ctx, source); err != nil {
+				if !errors.As(err, new(Faults)) {
+					return nil, err
+				}
+				faults = appendFaults(faults, err)
+				continue
 			}
-			faults = appendFaults(faults, err)
-			continue
 		}
 		for _, p := range program.Policies() {
 			if other, taken := byID[p.ID]; taken {
@@ -91,7 +107,7 @@ func Compile(ctx context.Context, number uint64, content *bundles.Content, compi
 	}
 	slices.SortFunc(r.policies, func(a, b *Policy) int { return strings.Compare(a.ID, b.ID) })
 	r.match = newMatcher(candidates)
-	return r, nil
+	return r.asBasis(rest, tables, compilers), nil
 }
 
 func appendFaults(faults Faults, err error) Faults {
@@ -122,7 +138,7 @@ func knownFile(p string) bool {
 		return p == AttributesFile || p == ObligationsFile || p == "schema.cedarschema" || ext == ".md" || p == "LICENSE"
 	case folder == "platform" || folder == "tenants" || folder == "self":
 		return slices.Contains([]string{".rego", ".cedar", ".cedarschema", ".md"}, ext) || IsRuleDocument(p) || IsCases(p)
-	case folder == "approvals" || folder == "tables":
+	case folder == "approvals":
 		return ext == ".yaml" || ext == ".yml" || ext == ".md"
 	case folder == "examples":
 		return ext == ".json" || ext == ".md"

@@ -17,11 +17,11 @@ const DirectorySource = "directory"
 var errNoSource = errors.New("not configured here")
 
 // resolve asks the sources for the attributes that applicable policies declare
-// they read, and for no others. It returns the request with the answers merged
-// in, and what failed by attribute name.
-func (p *PDP) resolve(ctx context.Context, s *Snapshot, m matched, req *authz.Request) (*authz.Request, map[string]error) {
-	merged := *req
-	var failed map[string]error
+// they read, and for no others. It leaves the request with the answers merged
+// in as resolved, and returns what failed by attribute name.
+func (p *PDP) resolve(ctx context.Context, q *question) (failed map[string]error) {
+	s, req := q.snapshot, &q.original
+	q.resolved = *req
 	fail := func(name string, err error) {
 		if failed == nil {
 			failed = map[string]error{}
@@ -30,7 +30,7 @@ func (p *PDP) resolve(ctx context.Context, s *Snapshot, m matched, req *authz.Re
 	}
 	var remote []Attribute
 	for _, a := range s.Release.attributes.sorted {
-		if a.Source == "" || !m.read(a.Name) {
+		if a.Source == "" || !q.matched.read(a.Name) {
 			continue
 		}
 		source := p.source(s, a)
@@ -44,18 +44,21 @@ func (p *PDP) resolve(ctx context.Context, s *Snapshot, m matched, req *authz.Re
 			if err != nil {
 				fail(a.Name, err)
 			} else if ok {
-				setAttribute(&merged, a, v)
+				setAttribute(&q.resolved, a, v)
 			}
 		}
+	}
+	if len(remote) == 0 {
+		return failed
 	}
 	for i, answer := range p.fetch(ctx, s, remote, req) {
 		if answer.err != nil {
 			fail(remote[i].Name, answer.err)
 		} else if answer.ok {
-			setAttribute(&merged, remote[i], answer.value)
+			setAttribute(&q.resolved, remote[i], answer.value)
 		}
 	}
-	return &merged, failed
+	return failed
 }
 
 type answer struct {
@@ -67,9 +70,6 @@ type answer struct {
 // fetch asks remote sources at once. A source that does not honour ctx is left
 // behind: its answer is dropped when it comes.
 func (p *PDP) fetch(ctx context.Context, s *Snapshot, attributes []Attribute, req *authz.Request) []answer {
-	if len(attributes) == 0 {
-		return nil
-	}
 	ctx, cancel := context.WithTimeout(ctx, attributeTimeout)
 	defer cancel()
 	var mu sync.Mutex

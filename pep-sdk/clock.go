@@ -15,6 +15,9 @@ const (
 	// jumpAlarm is how much more of wall-clock time than of monotonic time may
 	// pass between two looks before the process is taken to have been suspended.
 	jumpAlarm = 2 * time.Second
+	// maxBehind is how far a node's time may lie behind the newest that was
+	// signed before.
+	maxBehind = time.Minute
 	// unknownAge stands for "never vouched for": it is over every bound.
 	unknownAge = time.Duration(math.MaxInt64)
 )
@@ -73,6 +76,8 @@ type clock struct {
 	highest time.Time // newest signed time on disk; zero: none
 	vouched time.Time // signed time of the heartbeat that vouches for what is on disk; zero: none
 
+	newest time.Time // newest signed time that was believed, on disk too; zero: none
+
 	// From the first heartbeat of this process on.
 	anchored bool
 	early    time.Time // no later than the node's clock at earlyAt
@@ -126,9 +131,24 @@ func (c *clock) signedNow(at instant) time.Time {
 	return c.highest.Add(max(at.mono-c.start.mono, 0))
 }
 
+// behind refuses a node whose time lies far behind what was signed before: by it
+// what has ended would count again. One of the two is wrong, and this machine's
+// clock says which: where it agrees with the node, the two of them are believed,
+// so that one heartbeat from the future locks nobody out for good.
+func (c *clock) behind(signed time.Time, at instant) error {
+	if c.newest.IsZero() || signed.After(c.newest.Add(-maxBehind)) || at.wall.Sub(signed).Abs() <= skewAlarm {
+		return nil
+	}
+	return fmt.Errorf("the node's clock says %s, a heartbeat of %s was signed before, and the clock of this machine (%s) does not bear the node out: set right whichever is wrong",
+		signed.Format(time.RFC3339), c.newest.Format(time.RFC3339), at.wall.UTC().Format(time.RFC3339))
+}
+
 // answered takes a heartbeat that signs the nonce of the hello sent at hello.
-// It returns how old it may be.
-func (c *clock) answered(signed time.Time, hello, at instant) time.Duration {
+// It returns how old it may be, or why the node is not believed.
+func (c *clock) answered(signed time.Time, hello, at instant) (time.Duration, error) {
+	if err := c.behind(signed, at); err != nil {
+		return 0, err
+	}
 	age := max(at.mono-hello.mono, 0)
 	if !c.late.IsZero() {
 		// An earlier bound may be tighter, but what was just proved goes first:
@@ -145,8 +165,8 @@ func (c *clock) answered(signed time.Time, hello, at instant) time.Duration {
 	if now := c.now(at); !c.anchored || now.Before(signed) || now.After(signed.Add(age)) {
 		c.early, c.earlyAt = signed, at
 	}
-	c.anchored = true
-	return age
+	c.anchored, c.newest = true, signed
+	return age, nil
 }
 
 // heard takes a later heartbeat of the same connection. It returns how old it
@@ -164,6 +184,9 @@ func (c *clock) heard(signed time.Time, at instant) (time.Duration, error) {
 	}
 	if c.now(at).Before(signed) {
 		c.early, c.earlyAt = signed, at
+	}
+	if c.newest.Before(signed) {
+		c.newest = signed
 	}
 	return age, nil
 }

@@ -22,7 +22,10 @@ func connected() clock {
 
 // hear is a heartbeat that answers a hello, arrives at once, and speaks of all.
 func (c *clock) hear(signed time.Time, when instant) {
-	age := c.answered(signed, when, when)
+	age, err := c.answered(signed, when, when)
+	if err != nil {
+		panic(err)
+	}
 	c.policies = vouch{given: true, at: when.back(age)}
 	c.grants = c.policies
 }
@@ -141,8 +144,8 @@ func TestAClockThatIsHeldBackDoesNotStopAges(t *testing.T) {
 func TestAHeartbeatThatWasHeldBackIsAsOldAsItIs(t *testing.T) {
 	c := newClock(at(0, 0), MaxGrantStale)
 	// The answer to the hello came 20 s late: it may be that old.
-	if age := c.answered(noon.Add(time.Second), at(0, 0), at(20*time.Second, 0)); age != 20*time.Second {
-		t.Errorf("age %s", age)
+	if age, err := c.answered(noon.Add(time.Second), at(0, 0), at(20*time.Second, 0)); err != nil || age != 20*time.Second {
+		t.Errorf("age %s, %v", age, err)
 	}
 	// A proxy goes on holding everything back by 20 s.
 	if age, err := c.heard(noon.Add(6*time.Second), at(25*time.Second, 0)); err != nil || age < 19*time.Second {
@@ -200,5 +203,39 @@ func TestTheTimeOfSignaturesIsNeverTheLocalOne(t *testing.T) {
 	c.highest = noon
 	if got := c.signedNow(at(time.Second, 10*365*24*time.Hour)); !got.Equal(noon.Add(time.Second)) {
 		t.Errorf("with a heartbeat on disk: %s", got)
+	}
+}
+
+func TestANodeFarBehindWhatWasSignedBeforeIsNotBelievedUnlessThisMachineAgrees(t *testing.T) {
+	for _, row := range []struct {
+		name        string
+		before      time.Duration // newest signed time, from noon
+		signed, off time.Duration // the node's time, and how far this machine's clock is off
+		believed    bool
+	}{
+		{"a node an hour behind, this machine says so too", 0, -time.Hour, 0, false},
+		{"and this machine's clock is somewhere else", 0, -time.Hour, -24 * time.Hour, false},
+		{"a node a little behind", 0, -50 * time.Second, 0, true},
+		{"a heartbeat from the future was believed once, this machine is right", 24 * 365 * time.Hour, 0, 0, true},
+		{"and nearly right", 24 * 365 * time.Hour, 0, 59 * time.Second, true},
+		{"and this machine is wrong too", 24 * 365 * time.Hour, 0, 2 * time.Minute, false},
+		{"nothing was signed before", -time.Hour, -30 * time.Minute, time.Hour, true},
+	} {
+		for _, fromDisk := range []bool{true, false} {
+			c := newClock(at(0, row.off), MaxGrantStale)
+			if fromDisk {
+				c.highest, c.newest = noon.Add(row.before), noon.Add(row.before)
+			} else {
+				c.hear(noon.Add(row.before), at(0, row.off))
+			}
+			now := at(time.Second, row.off)
+			age, err := c.answered(noon.Add(row.signed), now, now)
+			if believed := err == nil; believed != row.believed {
+				t.Errorf("%s (from disk: %t): age %s, %v", row.name, fromDisk, age, err)
+			}
+			if err != nil && c.now(now).Before(noon.Add(row.before)) {
+				t.Errorf("%s: it is %s now", row.name, c.now(now))
+			}
+		}
 	}
 }

@@ -332,7 +332,7 @@ func (d *disk) loadBeat(m *machine, at instant) *heartbeat {
 		d.aside(beatFile, err)
 		return nil
 	}
-	m.clock.highest = beat.Time
+	m.clock.highest, m.clock.newest = beat.Time, beat.Time
 	return beat
 }
 

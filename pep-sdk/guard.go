@@ -50,8 +50,26 @@ var (
 // or log. Obligations that may be met and were not are logged and counted. Of
 // a DENY or REVIEW only [Config.Refusals] are run: the other obligations speak
 // of an action that does not happen.
+//
+// [WithAtLeast] makes the decision rest on a revision, also behind a middleware.
 func (p *PEP) Guard(ctx context.Context, req authz.Request, do func(ctx context.Context) error) error {
-	return p.enforce.guard(ctx, req, func(ctx context.Context, req authz.Request) (Answer, error) { return p.Decide(ctx, req) }, do)
+	return p.enforce.guard(ctx, req, func(ctx context.Context, req authz.Request) (Answer, error) {
+		if atLeast, ok := ctx.Value(atLeastKey{}).(authz.Revision); ok {
+			return p.Decide(ctx, req, AtLeast(atLeast))
+		}
+		return p.Decide(ctx, req)
+	}, do)
+}
+
+type atLeastKey struct{}
+
+// WithAtLeast makes every [PEP.Guard] under the context decide by this revision
+// or a newer one, as [AtLeast] does: what a write returned, so that whoever
+// wrote is not judged by what was before. Middlewares guard under the context
+// of the call that they were given, so what stands before them may set it.
+// [PEP.Decide] takes the option itself.
+func WithAtLeast(ctx context.Context, r authz.Revision) context.Context {
+	return context.WithValue(ctx, atLeastKey{}, r)
 }
 
 // Enforced counts what [PEP.Guard] did since New.

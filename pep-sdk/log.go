@@ -41,6 +41,9 @@ type logState struct {
 	suspect   bool
 	suspected instant
 	condemned bool
+	// unjudged are the keys of ranges that came before the connection's first
+	// heartbeat said what time it is.
+	unjudged map[string]bool
 }
 
 type entryKey struct {
@@ -70,6 +73,9 @@ func (m *machine) takeLog(signed string, at instant) []action {
 	r, kid, err := m.openRange(signed, at)
 	if err == nil {
 		err = m.fits(r)
+	}
+	if err == nil {
+		err = m.signsYet(kid, at)
 	}
 	if err != nil {
 		return m.refuse(0, r.To, fmt.Errorf("log: %w", err))
@@ -122,6 +128,48 @@ func (m *machine) openRange(signed string, at instant) (stream.LogRange, string,
 		return r, "", fmt.Errorf("signed for the tenants %q, this PEP serves %q", r.Tenants, m.audience)
 	}
 	return r, opened.KeyID, m.checkEntries(&r)
+}
+
+// retired reports whether a log key signs no more, and what it signed before
+// has come. On disk its signatures count on: what came on the wire now would be
+// new, and dated back by whoever has the key.
+func (m *machine) retired(kid string, at instant) bool {
+	key, ok := m.keys.Key(kid)
+	return ok && !key.SignUntil.IsZero() && !m.clock.signedNow(at).Before(key.SignUntil.Add(onTheWay))
+}
+
+// signsYet refuses a range from the wire whose key was retired. Before the
+// connection's first heartbeat nobody knows what time it is: then judgeRanges
+// sees to it.
+func (m *machine) signsYet(kid string, at instant) error {
+	switch {
+	case !m.link.up: // from the disk
+	case !m.link.answered:
+		if m.log.unjudged == nil {
+			m.log.unjudged = map[string]bool{}
+		}
+		m.log.unjudged[kid] = true
+	case m.retired(kid, at):
+		return fmt.Errorf("key %s was retired and signs nothing any more", kid)
+	}
+	return nil
+}
+
+// judgeRanges looks, once the time is known, at the keys of ranges that came
+// before. What a retired key signed is treated as what a revoked one did.
+func (m *machine) judgeRanges(at instant) []action {
+	l := &m.log
+	unjudged := l.unjudged
+	l.unjudged = nil
+	for kid := range unjudged {
+		if !m.retired(kid, at) || !l.kids[kid] && !slices.Contains(l.partial.kids, kid) {
+			continue
+		}
+		l.partial = partial{}
+		m.suspect(at)
+		return m.askLog("the key " + kid + " of entries that came was retired")
+	}
+	return nil
 }
 
 func (m *machine) checkEntries(r *stream.LogRange) error {
@@ -219,16 +267,22 @@ func (m *machine) suspectLog(at instant) []action {
 		if key, ok := m.keys.Key(kid); ok && key.RevokedAt.IsZero() {
 			continue
 		}
-		if !l.suspect {
-			l.suspect, l.suspected = true, at
-		}
-		m.clock.grants = vouch{}
+		m.suspect(at)
 		return m.askLog("the key " + kid + " of entries held was revoked")
 	}
 	return nil
 }
 
-// expireSuspects ends the time in which entries of a revoked key count on.
+// suspect lets no grant count, and after suspectFor nothing, until the log has
+// come anew.
+func (m *machine) suspect(at instant) {
+	if !m.log.suspect {
+		m.log.suspect, m.log.suspected = true, at
+	}
+	m.clock.grants = vouch{}
+}
+
+// expireSuspects ends the time in which entries of a key that does not count go on.
 func (m *machine) expireSuspects(at instant) {
 	if m.log.suspect && !m.log.condemned && at.since(m.log.suspected) >= suspectFor {
 		m.log.condemned = true

@@ -32,6 +32,9 @@ const (
 	// suspectFor is how long entries of a revoked log key other than grants go
 	// on counting while the log is on its way anew.
 	suspectFor = stream.SilentAfter
+	// onTheWay is how long after a log key was retired what it signed before may
+	// still come: nodes keep what they have signed for a part of it.
+	onTheWay = 2 * time.Minute
 	// maxPredated is how far a heartbeat's time may lie after its signature's
 	// date, which a node takes later: whole seconds, and a clock that is set.
 	maxPredated = time.Minute
@@ -58,9 +61,10 @@ type machine struct {
 		wait  time.Duration
 		asked bool
 	}
-	working   uint64 // newest release handed to the compiler that has not come back
-	refused   uint64 // newest release that was not taken
-	rejected  string // and why
+	jobs      uint64   // handed to the compiler so far
+	working   []inWork // the newest of those that have not come back
+	refused   uint64   // newest release that was not taken
+	rejected  string   // and why
 	lastError string
 }
 
@@ -272,7 +276,7 @@ func (m *machine) judgeActive(at instant) {
 		m.closed = fmt.Sprintf("the active r%d: %v", m.active.Release, err)
 	}
 	if m.log.condemned {
-		m.closed = "entries of the log were signed by a key that was revoked"
+		m.closed = "entries of the log were signed by a key that was revoked or retired"
 	}
 }
 
@@ -287,12 +291,17 @@ func (m *machine) takeHeartbeat(signed string, at instant) []action {
 	case !m.link.answered && beat.Nonce != m.link.nonce:
 		return m.refuse(0, 0, errors.New("heartbeat: the first of a connection must sign the hello's nonce"))
 	case !m.link.answered:
-		age = m.clock.answered(beat.Time, m.link.hello, at)
+		if age, err = m.clock.answered(beat.Time, m.link.hello, at); err != nil {
+			m.lastError = err.Error()
+			return []action{{drop: &dropping{reason: err.Error()}}}
+		}
 		m.link.answered, m.lastError = true, ""
 	case beat.Nonce != "" && beat.Nonce != m.link.nonce:
 		return m.refuse(0, 0, errors.New("heartbeat: it signs the nonce of another connection"))
 	case !beat.Time.After(m.link.newest):
 		return nil // repeated, or overtaken
+	case m.retired(beat.keyID, at):
+		return m.refuse(0, 0, fmt.Errorf("heartbeat: key %s was retired and signs nothing any more", beat.keyID))
 	default:
 		if age, err = m.clock.heard(beat.Time, at); err != nil {
 			return []action{{drop: &dropping{reason: err.Error()}}}
@@ -301,7 +310,7 @@ func (m *machine) takeHeartbeat(signed string, at instant) []action {
 	m.link.newest = beat.Time
 	beat.at = at.back(age)
 	m.beat = beat
-	actions := m.compare()
+	actions := append(m.judgeRanges(at), m.compare()...)
 	m.vouch(&actions)
 	if m.link.stale != m.held(at).Stale {
 		actions = append(actions, m.ack(at))
@@ -390,7 +399,7 @@ func (m *machine) repair(at instant) []action {
 		return nil
 	}
 	log := m.log.position < b.Position || b.differs
-	release := m.activeRelease() < b.Release && m.working < b.Release
+	release := m.activeRelease() < b.Release && !m.awaits(b.Release)
 	keys := m.keys.Version() < b.Keys
 	switch {
 	case !log && !release && !keys:

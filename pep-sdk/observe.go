@@ -33,7 +33,7 @@ type observer struct {
 func newObserver(p *PEP) (*observer, error) {
 	o := &observer{tracer: p.config.Tracer.Tracer(instrumentation), span: []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient)}}
 	m := p.config.Meter.Meter(instrumentation)
-	errs := make([]error, 0, 12)
+	errs := make([]error, 0, 16)
 	counter := func(name, unit, text string) metric.Int64Counter {
 		c, err := m.Int64Counter(name, metric.WithUnit(unit), metric.WithDescription(text))
 		errs = append(errs, err)
@@ -44,8 +44,8 @@ func newObserver(p *PEP) (*observer, error) {
 		errs = append(errs, err)
 		return g
 	}
-	total := func(name, text string) metric.Int64ObservableCounter {
-		c, err := m.Int64ObservableCounter(name, metric.WithUnit("{record}"), metric.WithDescription(text))
+	total := func(name, unit, text string) metric.Int64ObservableCounter {
+		c, err := m.Int64ObservableCounter(name, metric.WithUnit(unit), metric.WithDescription(text))
 		errs = append(errs, err)
 		return c
 	}
@@ -58,9 +58,11 @@ func newObserver(p *PEP) (*observer, error) {
 	skew := gauge("xiezhi.pep.clock.skew", "s", "How far the local clock is ahead of the signed time")
 	release := gauge("xiezhi.pep.release", "1", "Number of the active release")
 	waiting := gauge("xiezhi.pep.records.waiting", "By", "Decision records on disk that wait for the server")
-	sent := total("xiezhi.pep.records.sent", "Decision records that the server took")
-	lost := total("xiezhi.pep.records.lost", "Decision records that the disk did not keep")
-	dropped := total("xiezhi.pep.records.dropped", "Decision records that the server refused for good")
+	sent := total("xiezhi.pep.records.sent", "{record}", "Decision records that the server took")
+	lost := total("xiezhi.pep.records.lost", "{record}", "Decision records that the disk did not keep")
+	dropped := total("xiezhi.pep.records.dropped", "{record}", "Decision records that the server refused for good")
+	guarded := total("xiezhi.pep.guarded", "{action}", "Actions that Guard was asked for, by what came of them")
+	advice := total("xiezhi.pep.advice.unmet", "{obligation}", "Obligations that may be met, and were not")
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
@@ -77,8 +79,12 @@ func newObserver(p *PEP) (*observer, error) {
 		to.ObserveInt64(sent, int64(s.Records.Sent))
 		to.ObserveInt64(lost, int64(s.Records.Lost))
 		to.ObserveInt64(dropped, int64(s.Records.Dropped))
+		for outcome, n := range s.Enforced.outcomes() {
+			to.ObserveInt64(guarded, int64(n), metric.WithAttributes(attribute.String("outcome", outcome)))
+		}
+		to.ObserveInt64(advice, int64(s.Enforced.Advice))
 		return nil
-	}, stale, connected, age, skew, release, waiting, sent, lost, dropped)
+	}, stale, connected, age, skew, release, waiting, sent, lost, dropped, guarded, advice)
 	return o, err
 }
 
@@ -95,6 +101,11 @@ func (o *observer) attributes() {
 	for i, what := range []string{"stream", "release"} {
 		o.refusals[i] = option(attribute.String("what", what))
 	}
+}
+
+// outcomes are what can come of a guarded action, each with its count.
+func (e *Enforced) outcomes() map[string]uint64 {
+	return map[string]uint64{"allowed": e.Allowed, "denied": e.Denied, "unmet": e.Unmet, "unanswered": e.Unanswered}
 }
 
 func flag(b bool) float64 {

@@ -23,6 +23,7 @@ const (
 
 // job is a release that came, to be read, verified and compiled.
 type job struct {
+	serial  uint64 // counts the jobs of a machine
 	release uint64
 	base    string // digest that the body is a delta on; empty: a snapshot
 	body    []byte
@@ -37,6 +38,17 @@ type outcome struct {
 	bundle   *bundles.Bundle
 	compiled Compiled // nil where the content is the active release's
 	err      error    // wraps bundles.ErrBase where a snapshot is needed
+	over     uint64   // no job of this serial or a lower one is still to come back
+}
+
+// inWork is a job that has not come back. What number it bears is what the
+// frame said: nobody has verified it.
+type inWork struct{ serial, release uint64 }
+
+// awaits reports whether a job is under way that may bring the release or a
+// newer one.
+func (m *machine) awaits(release uint64) bool {
+	return slices.ContainsFunc(m.working, func(w inWork) bool { return w.release >= release })
 }
 
 // takeRelease hands a release to the compiler.
@@ -51,18 +63,20 @@ func (m *machine) takeRelease(f *stream.Frame, at instant) []action {
 	if m.active != nil && f.Release < m.active.Release {
 		return m.refuse(f.Release, 0, fmt.Errorf("%w: release %d is lower than %d", bundles.ErrLower, f.Release, m.active.Release))
 	}
-	m.working = max(m.working, f.Release)
+	m.jobs++
+	m.working = append(m.working, inWork{m.jobs, f.Release})
+	if len(m.working) > 4*maxJobs { // the compiler has let go of the oldest, or is about to
+		m.working = m.working[1:]
+	}
 	return []action{{work: &job{
-		release: f.Release, base: f.Base, body: f.Body, keys: m.keys, now: m.clock.signedNow(at), active: m.active,
+		serial: m.jobs, release: f.Release, base: f.Base, body: f.Body, keys: m.keys, now: m.clock.signedNow(at), active: m.active,
 	}}}
 }
 
 // worked takes the compiler's answer. The keys, and what is active, may be
 // others than when the job was given.
 func (m *machine) worked(o outcome, at instant) []action {
-	if m.working <= o.release {
-		m.working = 0
-	}
+	m.working = slices.DeleteFunc(m.working, func(w inWork) bool { return w.serial <= o.over })
 	if o.err == nil {
 		o.err = m.mayActivate(&o.bundle.Sealed, at)
 	}
@@ -144,7 +158,7 @@ func (c *compiler) add(j *job) {
 	}
 	c.jobs, c.bytes = append(c.jobs, j), c.bytes+len(j.body)
 	if c.many || len(c.jobs) > maxJobs || len(c.jobs) > 1 && c.bytes > maxJobBytes {
-		c.jobs, c.bytes, c.many = []*job{{release: j.release, base: j.base}}, 0, true
+		c.jobs, c.bytes, c.many = []*job{{serial: j.serial, release: j.release, base: j.base}}, 0, true
 	}
 	c.mu.Unlock()
 	select {
@@ -165,7 +179,7 @@ func (c *compiler) run(ctx context.Context) {
 		c.jobs, c.bytes, c.many = nil, 0, false
 		c.mu.Unlock()
 		if many {
-			c.done(outcome{release: jobs[0].release, err: fmt.Errorf("%w: too many releases came at once", bundles.ErrBase)})
+			c.done(outcome{release: jobs[0].release, over: jobs[0].serial, err: fmt.Errorf("%w: too many releases came at once", bundles.ErrBase)})
 			continue
 		}
 		c.work(ctx, jobs)
@@ -179,7 +193,11 @@ func (c *compiler) work(ctx context.Context, jobs []*job) {
 	for _, j := range jobs {
 		bundle, err := c.readBundle(j)
 		if err != nil {
-			c.done(outcome{release: j.release, err: err})
+			bad := outcome{release: j.release, err: err}
+			if newest == nil {
+				bad.over = j.serial
+			}
+			c.done(bad)
 			continue
 		}
 		c.read, newest, active = bundle.Content, bundle, j.active
@@ -187,15 +205,16 @@ func (c *compiler) work(ctx context.Context, jobs []*job) {
 	if newest == nil {
 		return
 	}
+	over := jobs[len(jobs)-1].serial
 	if active != nil && active.Release == newest.Release { // the same content, or worked refuses it
-		c.done(outcome{release: newest.Release, bundle: newest})
+		c.done(outcome{release: newest.Release, bundle: newest, over: over})
 		return
 	}
 	compiled, err := compile(ctx, c.engine, newest)
 	if ctx.Err() != nil {
 		return
 	}
-	c.done(outcome{release: newest.Release, bundle: newest, compiled: compiled, err: err})
+	c.done(outcome{release: newest.Release, bundle: newest, compiled: compiled, err: err, over: over})
 }
 
 func (c *compiler) readBundle(j *job) (*bundles.Bundle, error) {

@@ -167,3 +167,31 @@ func TestAnOldRangeIsNotVouchedForByAHeartbeatOfBefore(t *testing.T) {
 		t.Errorf("mended: %+v, denied: %q", f, b.m.whyDenied())
 	}
 }
+
+// A snapshot makes what waits for the compiler needless, before anybody has
+// verified it. One of garbage takes a good release with it, which must then be
+// asked for, whatever number the garbage bears.
+func TestGarbageThatTakesAReleaseWithItDoesNotKeepItAway(t *testing.T) {
+	for _, number := range []uint64{2, 3, 1 << 60} {
+		b := readyBench()
+		b.held = true
+		b.publish("allow order.pay") // release 3
+		b.give(b.releaseFrame(nil), stream.Frame{Header: stream.Header{Type: stream.TypeRelease, Release: number}, Body: []byte("garbage")})
+		for _, j := range b.jobs {
+			b.worker.add(j)
+		}
+		b.jobs = b.worker.jobs
+		b.compile()
+		b.held = false
+		b.out = nil
+		for range 4 {
+			b.pass(stream.HeartbeatEvery)
+			b.give(b.heartbeat(""))
+			b.do(b.m.tick(b.at))
+		}
+		asked := slices.ContainsFunc(b.out, func(f stream.Frame) bool { return f.Type == stream.TypeResync && f.Snapshot })
+		if want := number != 3; asked != want { // what bears its own number was refused as itself
+			t.Errorf("garbage as release %d: asked for release 3: %t", number, asked)
+		}
+	}
+}

@@ -58,13 +58,14 @@ func (p *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 		return nil, errors.New("connection refused")
 	}
 	near, far := net.Pipe()
+	theirs := newBuffered(far)
 	select {
-	case p.conns <- newBuffered(far):
+	case p.conns <- theirs:
 		return &icy{Conn: newBuffered(near), pipes: p}, nil
 	case <-p.done:
-		return nil, errors.New("connection refused")
+		return nil, errors.Join(errors.New("connection refused"), theirs.Close())
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, errors.Join(ctx.Err(), theirs.Close())
 	}
 }
 

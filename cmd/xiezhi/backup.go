@@ -3,13 +3,16 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/xiezhi-project/xiezhi/cmd/internal/admin"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/backup"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/serve"
 )
@@ -37,24 +40,48 @@ func newBackup() *cobra.Command {
 func newRestore() *cobra.Command {
 	var flags serverFlags
 	var in string
+	var above uint64
 	cmd := &cobra.Command{
-		Use:     "restore",
-		Short:   "Fill an empty store from a backup",
-		Example: "  xiezhi admin restore --data /var/lib/xiezhi --in xiezhi.backup",
+		Use:   "restore",
+		Short: "Fill an empty store from a backup",
+		Long: `Fill an empty store from a backup.
+
+PEPs take no release below the one they hold. Where releases were published after
+the backup, --release-above gives the newest release of the backup a number above
+the highest that any PEP may hold; else PEPs become stale and end in refusing.`,
+		Example: "  xiezhi admin restore --data /var/lib/xiezhi --in xiezhi.backup --release-above 57",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := flags.load()
+			if err != nil {
+				return err
+			}
 			return withStore(cmd, &flags, func(ctx context.Context, store serve.Store) (err error) {
 				f, err := os.Open(filepath.Clean(in))
 				if err != nil {
 					return err
 				}
 				defer func() { err = errors.Join(err, f.Close()) }()
-				return backup.Restore(ctx, f, store)
+				if err := backup.Restore(ctx, f, store); err != nil || above == 0 {
+					return err
+				}
+				core, err := serve.OpenCore(ctx, c, store, nil, slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)))
+				if err != nil {
+					return err
+				}
+				revision, err := core.PAP.RaiseReleases(ctx, admin.LocalActor(), above)
+				if err != nil {
+					return fmt.Errorf("the backup is restored, its newest release is not above %d: %w", above, err)
+				}
+				p := newPrinter(cmd)
+				p.line("The newest release is %d.", revision.Release)
+				return p.err
 			})
 		},
 	}
 	flags.registerStore(cmd)
 	cmd.Flags().StringVar(&in, "in", "", "`file` that backup wrote")
+	cmd.Flags().Uint64Var(&above, "release-above", 0, "the highest release `number` that any PEP may hold")
 	_ = cmd.MarkFlagRequired("in") // the flag was defined on the line before
 	return cmd
 }

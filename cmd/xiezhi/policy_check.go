@@ -17,7 +17,10 @@ func newPolicyCheck() *cobra.Command {
 		Use:   "check",
 		Short: "Compile policies and print every fault with its place",
 		Long: `Check compiles a policy folder as publishing does, and prints every fault with
-file and line. It runs no test case: see xiezhi policy test.`,
+file and line. It runs no test case: see xiezhi policy test.
+
+A Rego policy that works and cannot be compiled to the form that is evaluated
+fastest is named, with the place that keeps it from that: it is no fault.`,
 		Example: "  xiezhi policy check --policies ./policies -v",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -34,7 +37,9 @@ type checked struct {
 	OK       bool            `json:"ok"`
 	Digest   *bundles.Digest `json:"digest"` // of a folder that compiles
 	Policies []checkedPolicy `json:"policies"`
-	Faults   pdp.Faults      `json:"faults"`
+	// NotCompiled are Rego policies that OPA's topdown evaluates.
+	NotCompiled []notCompiled `json:"not_compiled"`
+	Faults      pdp.Faults    `json:"faults"`
 }
 
 type checkedPolicy struct {
@@ -45,9 +50,17 @@ type checkedPolicy struct {
 	Rules    []string `json:"rules"`
 }
 
+type notCompiled struct {
+	Policy string `json:"policy"`
+	File   string `json:"file"` // the place that keeps it from being compiled
+	Line   int    `json:"line"`
+	Why    string `json:"why"`
+}
+
 func checkPolicies(cmd *cobra.Command, folder *policyFolder, verbose bool) error {
-	release, err := folder.compile(cmd.Context(), engine.New())
-	result := checked{OK: err == nil, Policies: []checkedPolicy{}, Faults: pdp.Faults{}}
+	e := engine.New()
+	release, err := folder.compile(cmd.Context(), e)
+	result := checked{OK: err == nil, Policies: []checkedPolicy{}, NotCompiled: []notCompiled{}, Faults: pdp.Faults{}}
 	if err != nil && (!wantsJSON(cmd) || !errors.As(err, &result.Faults)) {
 		return folder.located(err)
 	}
@@ -63,6 +76,9 @@ func checkPolicies(cmd *cobra.Command, folder *policyFolder, verbose bool) error
 			rules += len(row.Rules)
 			result.Policies = append(result.Policies, row)
 		}
+		for _, f := range e.RegoFallbacks(release) {
+			result.NotCompiled = append(result.NotCompiled, notCompiled(f))
+		}
 	}
 	if wantsJSON(cmd) {
 		if err := printJSON(cmd, result); err != nil || result.OK {
@@ -77,6 +93,9 @@ func checkPolicies(cmd *cobra.Command, folder *policyFolder, verbose bool) error
 			rows = append(rows, []string{p.Policy, p.Language, plural(len(p.Rules), "rule"), p.Title.EN})
 		}
 		out.table("", rows)
+	}
+	for _, f := range result.NotCompiled {
+		out.line("%s:%d: %s is evaluated by topdown, which is slower: %s", folder.place(f.File), f.Line, f.Policy, f.Why)
 	}
 	out.line("%s: %s with %s compile", folder.String(), policies(len(result.Policies)), plural(rules, "rule"))
 	return out.err

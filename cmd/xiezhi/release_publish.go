@@ -102,6 +102,7 @@ func printPublished(cmd *cobra.Command, made release, changed []string) error {
 type stagedFlags struct {
 	stages   []string
 	minStage time.Duration
+	tenants  []string
 	await    string
 	within   time.Duration
 }
@@ -109,6 +110,7 @@ type stagedFlags struct {
 func (f *stagedFlags) register(cmd *cobra.Command) {
 	cmd.Flags().StringArrayVar(&f.stages, "stage", nil, "PEPs that get it first: `label=value` with commas, or ids; again for each stage")
 	cmd.Flags().DurationVar(&f.minStage, "min-stage", 0, "how long each stage lasts at least")
+	cmd.Flags().StringSliceVar(&f.tenants, "stage-tenants", nil, "`tenants` whose own PEPs count for the stages too, beside the platform's and those of tenants whose part changes")
 	cmd.Flags().StringVar(&f.await, "await", "", "wait for a `quorum` of the PEPs: all, a share such as 90%, or a number")
 	cmd.Flags().DurationVar(&f.within, "wait", longestWait, "how long --await waits")
 }
@@ -116,6 +118,9 @@ func (f *stagedFlags) register(cmd *cobra.Command) {
 // body is the publication without its drafts.
 func (f *stagedFlags) body(note string) (map[string]any, error) {
 	body := map[string]any{"note": note}
+	if len(f.tenants) > 0 {
+		body["tenants"] = f.tenants
+	}
 	if len(f.stages) == 0 {
 		return body, nil
 	}

@@ -52,6 +52,7 @@ publishes the shipped policies. Keys of the configuration are in docs/operate.md
 	flags.keys.String("tls-key", "", "PEM `file` of its key")
 	flags.keys.Bool("insecure-listen", false, "allow plain HTTP beyond loopback, behind a proxy that ends TLS")
 	flags.keys.String("static-attributes", "", "YAML `file` behind the attribute source static")
+	flags.keys.String("rego-engine", "", "what evaluates Rego: compiled, topdown, or both to compare them (default compiled)")
 	flags.keys.String("policies", "", "git `address` to publish policies from: git+https://host/repository@branch#folder")
 	flags.keys.Duration("policies-poll", 0, "how often to fetch it (default 1m)")
 	flags.keys.String("policies-subject", "", "`subject` whose rights it is published with (default service:git)")

@@ -65,6 +65,7 @@ where nothing else names the server and the token. See docs/sdk.md.`,
 	keys.Duration("stale-bound", 0, "how long policies without a bound of their own decide after it (default 1h)")
 	keys.Duration("remote-timeout", 0, "bound of a question to the server (default 2s)")
 	keys.Int64("spool-max-bytes", 0, "most `bytes` of decision records that wait for the server (default 256 MiB)")
+	keys.String("rego-engine", "", "what evaluates Rego: compiled, topdown, or both to compare them (default compiled)")
 	keys.String("log-level", "", "debug, info, warn or error (default info)")
 	keys.String("log-format", "", "text or json (default text)")
 	cmd.Flags().AddFlagSet(&keys)

@@ -51,7 +51,7 @@ func (e *evaluation) run() {
 // identify maps the request's names to Cedar's.
 func (e *evaluation) identify() error {
 	req := e.in.Request
-	principal, err := entityType("subject", req.Subject.Type)
+	principal, err := e.entityType(0, "subject", req.Subject.Type)
 	if err != nil {
 		return err
 	}
@@ -59,7 +59,7 @@ func (e *evaluation) identify() error {
 		// It would be in the role of its own name: in is reflexive.
 		return fmt.Errorf("subject type %q is reserved: roles are what subjects have", roleType)
 	}
-	resource, err := entityType("resource", req.Resource.Type)
+	resource, err := e.entityType(1, "resource", req.Resource.Type)
 	if err != nil {
 		return err
 	}
@@ -73,8 +73,22 @@ func (e *evaluation) identify() error {
 		action:    party{uid: types.NewEntityUID(actionType, types.String(req.Action.Name))},
 		resource:  party{uid: types.NewEntityUID(resource, types.String(req.Resource.ID))},
 	}
-	e.roles(req.Subject.Properties)
+	e.readRoles(req.Subject.Properties)
 	return nil
+}
+
+// entityType is the function of this name for a side of the request. Requests
+// that follow each other are often of one type.
+func (e *evaluation) entityType(side int, of, name string) (types.EntityType, error) {
+	known := &e.names[side]
+	if known.name == name && name != "" {
+		return known.typ, nil
+	}
+	t, err := entityType(of, name)
+	if err == nil {
+		*known = entityName{strings.Clone(name), t}
+	}
+	return t, err
 }
 
 // entityType turns ecs.instance into ecs::instance.
@@ -89,8 +103,8 @@ func entityType(of, name string) (types.EntityType, error) {
 	return t, nil
 }
 
-// roles makes the subject's roles its parents.
-func (e *evaluation) roles(properties authz.Value) {
+// readRoles makes the subject's roles its parents.
+func (e *evaluation) readRoles(properties authz.Value) {
 	roles, ok := properties.Get("roles")
 	if !ok {
 		return
@@ -102,8 +116,9 @@ func (e *evaluation) roles(properties authz.Value) {
 			e.noRoles = true
 			continue
 		}
-		e.parties.principal.ancestors = append(e.parties.principal.ancestors, types.NewEntityUID(roleType, types.String(name.Text())))
+		e.scratch.roles = append(e.scratch.roles, types.NewEntityUID(roleType, types.String(name.Text())))
 	}
+	e.parties.principal.ancestors = e.scratch.roles
 	if e.parties.resource.uid == e.parties.principal.uid {
 		e.parties.resource.ancestors = e.parties.principal.ancestors
 	}

@@ -38,6 +38,20 @@ func TestASpentBudgetFailsWhatIsUnanswered(t *testing.T) {
 	expect(t, ask(9), "deny a", "deny b", "allow c", "allow d")
 }
 
+// TestWhatOnePolicyReadsIsNotTheNextOnes asks two policies of one entity that is
+// subject and resource: each has an environment of its own in one memory.
+func TestWhatOnePolicyReadsIsNotTheNextOnes(t *testing.T) {
+	text := `// @policy({"reads":["context.level"]})
+@id("%s") forbid (principal, action, resource) when { principal has level || context.level > 9 };`
+	program := files{"platform/p.cedar": fmt.Sprintf(text, "a"), "platform/q.cedar": fmt.Sprintf(text, "b")}.compile(t)
+	one := `"subject":{"type":"user","id":"a"%s},"resource":{"type":"user","id":"a"%s},"context":{"level":%d}}`
+	for range 3 { // memory is lent from request to request
+		expect(t, program.say(t, request(t, fmt.Sprintf("{"+one, "", "", 1))))
+		level := `,"properties":{"level":1}`
+		expect(t, program.say(t, request(t, fmt.Sprintf("{"+one, level, level, 1))), "deny a", "deny b")
+	}
+}
+
 func TestAPanicIsAnErrorOfItsStatement(t *testing.T) {
 	program := files{"platform/p.cedar": `@id("a") forbid (principal, action, resource); @id("b") permit (principal, action, resource);
 @id("c") forbid (principal, action, resource);`, "platform/q.cedar": `@id("d") forbid (principal, action, resource);`}.compile(t)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/cedar-policy/cedar-go/types"
+
 	"github.com/xiezhi-project/xiezhi/pdp"
 )
 
@@ -42,7 +44,10 @@ type mentioned struct {
 	special bool
 }
 
-var _ pdp.Coverable = (*program)(nil)
+var (
+	_ pdp.Coverable    = (*program)(nil)
+	_ pdp.TableProgram = (*program)(nil)
+)
 
 func newProgram(schema, selfSchema *Schema) *program {
 	return &program{units: map[unitKey]*unit{}, schema: schema, selfSchema: selfSchema}
@@ -99,6 +104,9 @@ func (p *program) Policies() []*pdp.Policy {
 	return policies
 }
 
+// WithTables implements [pdp.TableProgram]: Cedar reads no tables.
+func (p *program) WithTables(*pdp.Tables) pdp.Program { return p }
+
 // Evaluate implements [pdp.Program].
 func (p *program) Evaluate(ctx context.Context, in *pdp.Input, policies []*pdp.Policy, out []pdp.Outcome) []pdp.Outcome {
 	return p.evaluate(ctx, in, policies, out, nil)
@@ -113,7 +121,7 @@ func (p *program) evaluate(ctx context.Context, in *pdp.Input, policies []*pdp.P
 	e := evaluation{ctx: ctx, program: p, in: in, outcomes: answered[len(out):], hits: hits}
 	e.scratch, _ = p.pool.Get().(*scratch)
 	if e.scratch == nil {
-		e.scratch = &scratch{at: make([]int32, len(p.policies))}
+		e.scratch = &scratch{at: make([]int32, len(p.policies)), record: types.RecordMap{}}
 	}
 	defer e.finish()
 	e.run()
@@ -129,6 +137,17 @@ type scratch struct {
 	candidates []int32
 	batch      []*statement
 	kept       []kept
+	roles      []types.EntityUID // the subject's
+	record     types.RecordMap   // that a record is made of
+	entities   requestEntities
+	env        environment
+	names      [2]entityName // of the newest subject and resource
+}
+
+// entityName is the type of an entity as a request and as Cedar has it.
+type entityName struct {
+	name string
+	typ  types.EntityType
 }
 
 // finish gives the scratch memory back and turns a panic into errors of all
@@ -148,6 +167,11 @@ func (e *evaluation) finish() {
 	}
 	clear(e.batch)
 	clear(e.kept)
-	*e.scratch = scratch{e.at, e.units[:0], e.here[:0], e.candidates[:0], e.batch[:0], e.kept[:0]}
+	clear(e.scratch.roles)
+	clear(e.scratch.record)
+	*e.scratch = scratch{
+		at: e.at, units: e.units[:0], here: e.here[:0], candidates: e.candidates[:0], batch: e.batch[:0], kept: e.kept[:0],
+		roles: e.scratch.roles[:0], record: e.scratch.record, names: e.names,
+	}
 	e.program.pool.Put(e.scratch)
 }

@@ -60,7 +60,9 @@ func (e *evaluation) keep(gaps []place, r root, object authz.Value, shape resolv
 		}
 		e.work += work
 		m.typ = attribute.Type
-		gaps = findGaps(gaps, r, &trail{step: m.name}, m.value, m.typ)
+		if m.typ != nil || !plain(m.value.Kind()) {
+			gaps = findGaps(gaps, r, &trail{step: m.name}, m.value, m.typ)
+		}
 		e.kept = append(e.kept, m)
 	}
 	for name, attribute := range shape {
@@ -95,69 +97,80 @@ func setWork(v authz.Value) int {
 	return work
 }
 
-// environment builds what cedar-go evaluates with.
+// environment builds what cedar-go evaluates with. It is the evaluation's one
+// environment, and holds until the next is built.
 func (e *evaluation) environment(schema *Schema) *environment {
-	return e.build(schema, e.record(principalRoot), e.record(resourceRoot))
+	return e.build(schema, e.members(principalRoot), e.members(resourceRoot))
 }
 
 // environmentFor builds what one policy sees where subject and resource are one
 // entity: of each attribute the side that it mentions.
 func (e *evaluation) environmentFor(schema *Schema, p *policy) *environment {
-	attributes := types.RecordMap{}
+	clear(e.record)
 	for _, m := range e.kept {
 		if m.root == contextRoot || !p.mentionsTop(m.top) {
 			continue
 		}
 		if v, ok := read(m.value, m.typ); ok {
-			attributes[types.String(m.name)] = v
+			e.record[types.String(m.name)] = v
 		}
 	}
-	record := types.NewRecord(attributes)
+	record := e.recorded()
 	return e.build(schema, record, record)
 }
 
 func (e *evaluation) build(schema *Schema, principal, resource types.Record) *environment {
-	entities := &requestEntities{
+	e.entities = requestEntities{
 		principal: types.Entity{UID: e.parties.principal.uid, Attributes: principal},
 		resource:  types.Entity{UID: e.parties.resource.uid, Attributes: resource},
 		actions:   schema.actionEntities(),
 	}
-	if above := e.parties.principal.ancestors; len(above) > 0 {
-		entities.principal.Parents = types.NewEntityUIDSet(above...)
+	// The index settles the scopes: who mentions no roles asks for no parents.
+	if above := e.parties.principal.ancestors; len(above) > 0 && e.mentioned(rolesPlace.top()) != nil {
+		e.entities.principal.Parents = types.NewEntityUIDSet(above...)
 	}
-	return &environment{entities: entities, request: cedar.Request{
+	e.env = environment{entities: &e.entities, request: cedar.Request{
 		Principal: e.parties.principal.uid, Action: e.parties.action.uid, Resource: e.parties.resource.uid, Context: e.context(),
 	}}
+	return &e.env
 }
 
-// record reads the kept members of one root.
-func (e *evaluation) record(r root) types.Record {
-	return types.NewRecord(e.members(r))
+// members reads the kept members of one root.
+func (e *evaluation) members(r root) types.Record {
+	e.readMembers(r)
+	return e.recorded()
 }
 
-func (e *evaluation) members(r root) types.RecordMap {
-	record := make(types.RecordMap, len(e.kept))
+func (e *evaluation) readMembers(r root) {
+	clear(e.record)
 	for _, m := range e.kept {
 		if m.root != r {
 			continue
 		}
 		if v, ok := read(m.value, m.typ); ok {
-			record[types.String(m.name)] = v
+			e.record[types.String(m.name)] = v
 		}
 	}
-	return record
+}
+
+// recorded is the record of what stands in e.record, which it copies.
+func (e *evaluation) recorded() types.Record {
+	if len(e.record) == 0 {
+		return types.Record{}
+	}
+	return types.NewRecord(e.record)
 }
 
 // context adds what the server says.
 func (e *evaluation) context() types.Record {
-	record := e.members(contextRoot)
+	e.readMembers(contextRoot)
 	if e.mentioned(top{contextRoot, tenantMember}) != nil {
-		record[tenantMember] = types.String(e.in.Request.Tenant)
+		e.record[tenantMember] = types.String(e.in.Request.Tenant)
 	}
 	if e.mentioned(top{contextRoot, nowMember}) != nil {
-		record[nowMember] = types.NewDatetime(e.in.Now)
+		e.record[nowMember] = types.NewDatetime(e.in.Now)
 	}
-	return types.NewRecord(record)
+	return e.recorded()
 }
 
 // describe says what is wrong at a gap.

@@ -202,13 +202,18 @@ func findGaps(gaps []place, r root, at *trail, v authz.Value, t resolved.IsType)
 			gaps = findGaps(gaps, r, below, v.Index(i), attribute.Type)
 		}
 		gaps = findMissing(gaps, r, at, v, record)
-	case v.Kind() == authz.KindString && t == nil, v.Kind() == authz.KindInt && t == nil, v.Kind() == authz.KindBool && t == nil:
+	case t == nil && plain(v.Kind()):
 	default:
 		if _, ok := read(v, t); !ok {
 			gaps = append(gaps, at.place(r))
 		}
 	}
 	return gaps
+}
+
+// plain reports whether every value of the kind is one of Cedar's.
+func plain(k authz.Kind) bool {
+	return k == authz.KindString || k == authz.KindInt || k == authz.KindBool
 }
 
 // findMissing appends the members that the record requires and v lacks.

@@ -24,7 +24,10 @@ type program struct {
 	tables   *pdp.Tables // nil: conditions see none
 }
 
-var _ pdp.Coverable = (*program)(nil)
+var (
+	_ pdp.Coverable    = (*program)(nil)
+	_ pdp.TableProgram = (*program)(nil)
+)
 
 // add numbers the policy and takes it in.
 func (p *program) add(policy *pdp.Policy, rules []*rule) {
@@ -37,6 +40,13 @@ func (p *program) add(policy *pdp.Policy, rules []*rule) {
 
 // Policies implements [pdp.Program].
 func (p *program) Policies() []*pdp.Policy { return p.policies }
+
+// WithTables implements [pdp.TableProgram].
+func (p *program) WithTables(tables *pdp.Tables) pdp.Program {
+	next := *p
+	next.tables = tables
+	return &next
+}
 
 // Evaluate implements [pdp.Program]. Every rule is evaluated, also after
 // another failed; Outcome.Err is the first failure.
@@ -160,11 +170,8 @@ func newVariables(in *pdp.Input, tables *pdp.Tables) *variables {
 		actionProperties: &object{req.Action.Properties},
 		resource:         entity(in.Value, "resource"),
 		context:          &object{req.Context},
-		tables:           &object{},
+		tables:           &object{tables.Tenant(req.Tenant)},
 		now:              types.Timestamp{Time: in.Now.UTC()},
-	}
-	if tables != nil {
-		v.tables = &object{tables.Tenants[req.Tenant]}
 	}
 	return v
 }

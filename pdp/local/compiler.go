@@ -2,6 +2,8 @@ package local
 
 import (
 	"context"
+	"log/slog"
+	"slices"
 	"sync"
 	"weak"
 
@@ -16,12 +18,16 @@ import (
 // Compiler compiles releases and restrictions in the three languages. It is
 // safe for concurrent use.
 type Compiler struct {
+	log   *slog.Logger
 	rego  *regoeval.Compiler
 	cedar *cedareval.Compiler
 	cel   *celeval.Compiler
 
 	mu    sync.Mutex
 	known map[bundles.Digest]*compilation
+	// bases are the newest releases', as long as somebody uses these. A candidate
+	// that is gone leaves the active one's.
+	bases []weak.Pointer[pdp.Basis]
 }
 
 // compilation is one content's, under way or done.
@@ -30,14 +36,44 @@ type compilation struct {
 	release weak.Pointer[pdp.Release] // what engines still use; nil after an error
 }
 
-// NewCompiler returns a compiler.
-func NewCompiler() *Compiler {
-	return &Compiler{rego: regoeval.New(), cedar: cedareval.New(), cel: celeval.New(), known: map[bundles.Digest]*compilation{}}
+// NewCompiler returns a compiler with the zero [RegoOptions].
+func NewCompiler() *Compiler { return NewCompilerWith(RegoOptions{}) }
+
+// NewCompilerWith returns a compiler.
+func NewCompilerWith(o RegoOptions) *Compiler {
+	log := o.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Compiler{log: log, rego: regoeval.NewWith(o), cedar: cedareval.New(), cel: celeval.New(), known: map[bundles.Digest]*compilation{}}
 }
 
 // Compile compiles a release, without a number. A wrong one is [pdp.Faults].
+// What is as in the release compiled before, while that is in use, is taken
+// over from it.
 func (c *Compiler) Compile(ctx context.Context, content *bundles.Content) (*pdp.Release, error) {
-	return pdp.Compile(ctx, 0, content, c.rego, c.cedar, c.cel)
+	release, err := pdp.CompileFrom(ctx, c.basis(), 0, content, c.rego, c.cedar, c.cel)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.bases = append(c.bases[max(0, len(c.bases)-maxBases+1):], weak.Make(release.Basis()))
+	return release, nil
+}
+
+const maxBases = 4
+
+// basis is the newest that is still in use, or nil.
+func (c *Compiler) basis() *pdp.Basis {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, known := range slices.Backward(c.bases) {
+		if basis := known.Value(); basis != nil {
+			return basis
+		}
+	}
+	return nil
 }
 
 // shared is Compile once for all who hold or ask for the same content.

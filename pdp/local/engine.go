@@ -17,8 +17,11 @@ import (
 
 // Options are what an Engine may be told; the zero Options are good.
 type Options struct {
-	// Compiler is shared with other engines of the process; nil: its own.
+	// Compiler is shared with other engines of the process; nil: its own, with
+	// Rego.
 	Compiler *Compiler
+	// Rego says what evaluates Rego.
+	Rego RegoOptions
 	// Budget bounds the evaluation of one decision; 0: [pdp.DefaultBudget].
 	Budget time.Duration
 }
@@ -40,7 +43,7 @@ var _ pep.Engine = (*Engine)(nil)
 // New returns an engine without a release: it answers [pdp.ErrNotReady].
 func New(o Options) *Engine {
 	if o.Compiler == nil {
-		o.Compiler = NewCompiler()
+		o.Compiler = NewCompilerWith(o.Rego)
 	}
 	return &Engine{
 		compiler: o.Compiler, digits: base32.NewEncoding(crockford),
@@ -63,6 +66,7 @@ func (e *Engine) Compile(ctx context.Context, release uint64, content *bundles.C
 	if err != nil {
 		return nil, err
 	}
+	e.compiler.Announce(shared)
 	return &compiled{shared.Numbered(release), shared}, nil
 }
 
@@ -138,6 +142,16 @@ func decodeOwn(entry *stream.Entry, body any, id, tenant *string) error {
 
 func entryError(entry *stream.Entry, err error) error {
 	return fmt.Errorf("log position %d: %s %s of tenant %q: %w", entry.Position, entry.Kind, entry.Key, entry.Tenant, err)
+}
+
+// RegoStats counts what evaluations of Rego met, of all engines that share the
+// compiler.
+func (e *Engine) RegoStats() RegoStats {
+	var active *pdp.Release
+	if s := e.core.Active(); s != nil {
+		active = s.Release
+	}
+	return e.compiler.RegoStats(active)
 }
 
 // Decide implements [pep.Engine].

@@ -11,6 +11,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
 
 	"github.com/xiezhi-project/xiezhi/pdp"
+	"github.com/xiezhi-project/xiezhi/pdp/regoeval"
 )
 
 // guardrails are policies of the kind that ships: sets that scan lists, look
@@ -146,4 +147,26 @@ func BenchmarkEvaluate(b *testing.B) {
 	}
 	b.ReportMetric(float64(ours)/float64(theirs), "x-opa")
 	b.ReportMetric(float64(ours)/float64(rounds*turn), "ns/decision")
+}
+
+// BenchmarkCompile compiles many policies with and without a plan, in turns;
+// "x-topdown" is the time with divided by the time without.
+func BenchmarkCompile(b *testing.B) {
+	f := files{}
+	for i := range 200 {
+		text := strings.Replace(guardrails["platform/network.rego"], "package xiezhi.platform.network", fmt.Sprintf("package xiezhi.platform.p%d", i), 1)
+		f[fmt.Sprintf("platform/p%d.rego", i)] = text
+	}
+	f["platform/lib/ports.rego"] = guardrails["platform/lib/ports.rego"]
+	var with, without time.Duration
+	for b.Loop() {
+		for e, spent := range map[regoeval.Engine]*time.Duration{regoeval.Compiled: &with, regoeval.Topdown: &without} {
+			start := time.Now()
+			if _, err := loadWith(b, regoeval.NewWith(regoeval.Options{Engine: e}), f); err != nil {
+				b.Fatal(err)
+			}
+			*spent += time.Since(start)
+		}
+	}
+	b.ReportMetric(float64(with)/float64(without), "x-topdown")
 }

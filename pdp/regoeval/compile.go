@@ -16,15 +16,26 @@ import (
 // Compiler turns Rego files into programs. It is safe for concurrent use.
 type Compiler struct {
 	capabilities *ast.Capabilities
+	engine       Engine
+	watch        *watch
 
 	mu    sync.Mutex
-	units map[[sha256.Size]byte]weak.Pointer[ast.Compiler] // what programs still use
+	units map[[sha256.Size]byte]weak.Pointer[shared] // what programs still use
 }
 
-// New returns a compiler.
-func New() *Compiler {
-	return &Compiler{capabilities: capabilities(), units: map[[sha256.Size]byte]weak.Pointer[ast.Compiler]{}}
+// New returns a compiler with the zero Options.
+func New() *Compiler { return NewWith(Options{}) }
+
+// NewWith returns a compiler.
+func NewWith(o Options) *Compiler {
+	return &Compiler{
+		capabilities: capabilities(), engine: o.Engine, watch: newWatch(o),
+		units: map[[sha256.Size]byte]weak.Pointer[shared]{},
+	}
 }
+
+// Stats counts what the evaluations of all programs of this compiler met.
+func (c *Compiler) Stats() Stats { return c.watch.stats() }
 
 var _ pdp.Compiler = (*Compiler)(nil)
 
@@ -66,7 +77,34 @@ func (c *Compiler) Compile(ctx context.Context, source *pdp.Source) (pdp.Program
 	if err := report.err(); err != nil {
 		return nil, err
 	}
-	return newProgram(c, source, modules, units), nil
+	plans, err := c.plans(ctx, modules, units)
+	if err != nil {
+		return nil, err
+	}
+	return newProgram(c, source, modules, units, plans), nil
+}
+
+// plans plans each unit, by tenant, for the policies of its own folder: a
+// tenant's decisions ask the platform's plan too. What the platform's rules
+// read of a tenant are tables, so the tenant's modules change nothing for them.
+func (c *Compiler) plans(ctx context.Context, modules []*module, units map[string]*unit) (map[string]*plan, error) {
+	if c.engine == Topdown {
+		return nil, nil
+	}
+	policies := map[string][]*module{}
+	for _, m := range modules {
+		if m.policy != nil {
+			policies[m.tenant] = append(policies[m.tenant], m)
+		}
+	}
+	plans := make(map[string]*plan, len(policies))
+	for tenant, own := range policies {
+		var err error
+		if plans[tenant], err = units[tenant].planOf(ctx, own); err != nil {
+			return nil, err
+		}
+	}
+	return plans, nil
 }
 
 // compileUnits compiles the platform's modules, under "", and with them each

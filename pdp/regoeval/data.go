@@ -3,41 +3,78 @@ package regoeval
 import (
 	"context"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/storage"
 
 	"github.com/xiezhi-project/xiezhi/pdp"
+	"github.com/xiezhi-project/xiezhi/pdp/regoeval/vm/value"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
 
 // documents holds the tables as each tenant sees them: the platform's and its
-// own. The platform's part is one value that all of them share; a tenant's is
-// converted when it is first asked for.
+// own. What a tenant sees is made when it is first asked for.
 type documents struct {
 	terms    terms
-	platform *ast.Term // data.xiezhi.platform
-	nobody   *document // of a tenant without tables
-	tenants  map[string]*tenantTables
+	tables   *pdp.Tables
+	platform func() *ast.Term // data.xiezhi.platform, which all tenants share
+	nobody   *tenantData      // of a tenant without tables
+	tenants  sync.Map         // by tenant: *tenantData
 }
 
-type tenantTables struct {
-	tables authz.Value
-	once   sync.Once
-	view   *document
+// tenantData is `data` without the rules: for topdown, and for the compiled
+// engine, which reads the tables where they are.
+type tenantData struct {
+	document func() *document
+	value    func() value.Value
 }
 
 func newDocuments(tables *pdp.Tables, t terms) *documents {
 	if tables == nil {
 		tables = &pdp.Tables{}
 	}
-	d := &documents{terms: t, platform: tablesTerm(t, tables.Platform), tenants: make(map[string]*tenantTables, len(tables.Tenants))}
-	d.nobody = d.view(ast.InternedEmptyObject)
-	for tenant, own := range tables.Tenants {
-		d.tenants[tenant] = &tenantTables{tables: own}
-	}
+	d := &documents{terms: t, tables: tables}
+	d.platform = sync.OnceValue(func() *ast.Term { return tablesTerm(t, tables.Platform) })
+	d.nobody = d.make("", authz.Value{})
 	return d
+}
+
+func (d *documents) find(tenant string) *tenantData {
+	if known, ok := d.tenants.Load(tenant); ok {
+		return known.(*tenantData)
+	}
+	tables := d.tables.Tenant(tenant)
+	if tables.Kind() != authz.KindObject {
+		return d.nobody
+	}
+	made, _ := d.tenants.LoadOrStore(strings.Clone(tenant), d.make(tenant, tables))
+	return made.(*tenantData)
+}
+
+// make returns what the tenant sees; without a name, none of its tables.
+func (d *documents) make(tenant string, tables authz.Value) *tenantData {
+	return &tenantData{
+		document: sync.OnceValue(func() *document {
+			tenants := ast.NewObject()
+			if tenant != "" {
+				tenants.Insert(ast.StringTerm(tenant), tablesTerm(d.terms, tables))
+			}
+			return &document{root: ast.NewObject(ast.Item(ast.StringTerm("xiezhi"), ast.ObjectTerm(
+				ast.Item(ast.StringTerm("platform"), d.platform()),
+				ast.Item(ast.StringTerm("tenants"), ast.NewTerm(tenants)))))}
+		}),
+		value: sync.OnceValue(func() value.Value {
+			var tenants authz.Value
+			if tenant != "" {
+				tenants = under(tenant, tablesValue(tables))
+			} else {
+				tenants, _ = authz.ObjectValue()
+			}
+			return value.Of(under("xiezhi", under("platform", tablesValue(d.tables.Platform)).With("tenants", tenants)))
+		}),
+	}
 }
 
 func tablesTerm(t terms, tables authz.Value) *ast.Term {
@@ -47,23 +84,22 @@ func tablesTerm(t terms, tables authz.Value) *ast.Term {
 	return ast.ObjectTerm(ast.Item(ast.StringTerm("tables"), t.of(tables)))
 }
 
-func (d *documents) view(tenants *ast.Term) *document {
-	return &document{root: ast.NewObject(ast.Item(ast.StringTerm("xiezhi"), ast.ObjectTerm(
-		ast.Item(ast.StringTerm("platform"), d.platform),
-		ast.Item(ast.StringTerm("tenants"), tenants))))}
+func tablesValue(tables authz.Value) authz.Value {
+	if tables.Kind() != authz.KindObject {
+		none, _ := authz.ObjectValue() // cannot repeat a name
+		return none
+	}
+	return under("tables", tables)
 }
 
+// under returns an object of one member.
+func under(name string, v authz.Value) authz.Value { return authz.Value{}.With(name, v) }
+
 // of returns the document that the tenant's decisions see.
-func (d *documents) of(tenant string) *document {
-	own := d.tenants[tenant]
-	if own == nil {
-		return d.nobody
-	}
-	own.once.Do(func() {
-		own.view = d.view(ast.ObjectTerm(ast.Item(ast.StringTerm(tenant), tablesTerm(d.terms, own.tables))))
-	})
-	return own.view
-}
+func (d *documents) of(tenant string) *document { return d.find(tenant).document() }
+
+// value returns the same for the compiled engine.
+func (d *documents) value(tenant string) value.Value { return d.find(tenant).value() }
 
 // document is `data` without the rules. It serves topdown as its store and,
 // since nothing needs converting, as its cache of the store at once.

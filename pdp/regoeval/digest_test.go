@@ -84,7 +84,7 @@ func TestRecompilingGivesTheSameDigestsAndAnswers(t *testing.T) {
 		"platform/lib/l.rego": "package xiezhi.platform.lib.l\nok := true",
 		"platform/p.rego":     "package xiezhi.platform.p\n" + declared("r") + `deny contains {"rule": "r"} if data.xiezhi.platform.lib.l.ok`,
 	}
-	compiler := regoeval.New()
+	compiler := newCompiler(t)
 	first, err := loadWith(t, compiler, f)
 	if err != nil {
 		t.Fatal(err)

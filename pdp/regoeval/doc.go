@@ -1,5 +1,5 @@
-// Package regoeval evaluates policies written in Rego, on OPA's ast and
-// topdown packages.
+// Package regoeval evaluates policies written in Rego: compiled to closures
+// (package vm), or on OPA's topdown.
 //
 // [New] makes a [Compiler]. It turns the *.rego files of a release into a
 // [Program], or into [pdp.Faults] that name every place that is wrong. The
@@ -33,6 +33,15 @@
 // and through object.get with constant keys; every other use of a value counts
 // as reading all of it. So the analysis may ask for a declaration too many,
 // and never for one too few.
+//
+// # Engines
+//
+// [Options] choose the [Engine]. The compiled one has a program for each unit:
+// the platform's policies, and a tenant's own with what they reach. Topdown
+// evaluates the policies that cannot be planned, and settles those that fail
+// there; explanations, coverage, unit tests and queries of data are its alone.
+// Whoever computed them, the sets of a policy are read by one reader, into an
+// [pdp.Outcome] that owns its memory.
 //
 // # Concurrency
 //

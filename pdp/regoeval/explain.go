@@ -15,7 +15,7 @@ import (
 // indexing, so that every body is tried, and says of each rule how far it
 // came. The answer itself is not taken from here.
 func (r *run) explain(policy *pdp.Policy) []pdp.RuleTrace {
-	e, err := r.entry(policy)
+	e, err := r.program.entry(policy, r.tenant)
 	if err != nil {
 		return nil
 	}

@@ -9,12 +9,14 @@ import (
 	"github.com/xiezhi-project/xiezhi/pdp"
 )
 
+const stoppedMessage = "stopped before it was done: the decision's time is spent"
+
 // failure says why the policy could not be evaluated: what failed, where, and
 // in which rule, as far as that can be told.
 func (r *run) failure(policy *pdp.Policy, err error) *pdp.EvaluationError {
 	e := &pdp.EvaluationError{Cause: pdp.CausePolicyError, File: policy.File, Line: 1, Message: err.Error()}
 	if r.ctx.Err() != nil || topdown.IsCancel(err) {
-		e.Cause, e.Message = pdp.CauseBudgetSpent, "stopped before it was done: the decision's time is spent"
+		e.Cause, e.Message = pdp.CauseBudgetSpent, stoppedMessage
 		return e
 	}
 	var entry *entryError

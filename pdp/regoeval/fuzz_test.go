@@ -34,7 +34,7 @@ func FuzzCompile(f *testing.F) {
 	} {
 		f.Add(seed)
 	}
-	compiler := regoeval.New()
+	compiler := newCompiler(f)
 	in := input(f, request)
 	in.Explain = true
 	f.Fuzz(func(t *testing.T, text string) {
@@ -56,6 +56,9 @@ func FuzzCompile(f *testing.F) {
 			p := release.Programs()[0].(*regoeval.Program)
 			if outcomes := p.Evaluate(ctx, in, p.Policies(), nil); len(outcomes) != len(p.Policies()) {
 				t.Fatalf("%d outcomes for %d policies", len(outcomes), len(p.Policies()))
+			}
+			if s := compiler.Stats(); s.Differences > 0 || s.Panics > 0 {
+				t.Fatalf("the engines differ, or one panicked: %+v", s)
 			}
 			p.Cover(ctx, in, p.Policies(), make([]int, len(p.Branches())))
 			p.Test(ctx, clock, nil)

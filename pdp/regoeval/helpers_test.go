@@ -3,6 +3,10 @@ package regoeval_test
 import (
 	"context"
 	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +17,37 @@ import (
 	"github.com/xiezhi-project/xiezhi/pdp/regoeval"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
+
+// engine is what the tests' compilers evaluate with.
+var engine regoeval.Engine
+
+// TestMain runs all tests and benchmarks on each engine.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	engines := []regoeval.Engine{regoeval.Topdown, regoeval.Both, regoeval.Compiled}
+	if fuzzing := flag.Lookup("test.fuzz").Value.String() != ""; fuzzing {
+		engines = engines[1:2]
+	}
+	code := 0
+	for _, engine = range engines {
+		fmt.Fprintln(os.Stderr, "engine:", engine)
+		code = max(code, m.Run())
+	}
+	os.Exit(code)
+}
+
+// newCompiler returns a compiler of the engine under test. With both engines,
+// the test fails where they differ.
+func newCompiler(t testing.TB) *regoeval.Compiler {
+	t.Helper()
+	c := regoeval.NewWith(regoeval.Options{Engine: engine, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	t.Cleanup(func() {
+		if s := c.Stats(); s.Differences > 0 || s.Panics > 0 {
+			t.Errorf("the engines differ %d times, and one panicked %d times", s.Differences, s.Panics)
+		}
+	})
+	return c
+}
 
 // files are a release by path.
 type files map[string]string
@@ -31,7 +66,7 @@ func (f files) with(path, text string) files {
 // load compiles a whole release as the server does, with Rego only.
 func load(t testing.TB, f files) (*pdp.Release, error) {
 	t.Helper()
-	return loadWith(t, regoeval.New(), f)
+	return loadWith(t, newCompiler(t), f)
 }
 
 func loadWith(t testing.TB, compiler *regoeval.Compiler, f files) (*pdp.Release, error) {

@@ -10,7 +10,6 @@ import (
 
 	"github.com/xiezhi-project/xiezhi/bundles"
 	"github.com/xiezhi-project/xiezhi/pdp"
-	"github.com/xiezhi-project/xiezhi/pdp/regoeval"
 )
 
 func TestPolicyCarriesItsMetadata(t *testing.T) {
@@ -227,7 +226,7 @@ func TestEndOfTheContextEndsACompilation(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if _, err := pdp.Compile(ctx, 1, content, regoeval.New()); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := pdp.Compile(ctx, 1, content, newCompiler(t)); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v", err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/topdown"
 
 	"github.com/xiezhi-project/xiezhi/pdp"
+	"github.com/xiezhi-project/xiezhi/pdp/regoeval/vm/value"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
 
@@ -27,17 +28,19 @@ func (e *entryError) Error() string { return fmt.Sprintf("%s: %v", setNames[e.se
 
 func (e *entryError) Unwrap() error { return e.err }
 
-// outcome reads the policy's sets out of a query's answer. Its errors are
+var errNotASet = errors.New("not a set")
+
+// outcome reads the policy's sets out of topdown's answer. Its errors are
 // [*entryError]s.
 func (e *entry) outcome(result topdown.QueryResult) (pdp.Outcome, error) {
 	out := pdp.Outcome{Policy: e.module.policy}
 	for i, kind := range e.module.sets {
 		set, ok := result[e.vars[i]].Value.(ast.Set)
 		if !ok {
-			return pdp.Outcome{}, &entryError{kind, nil, errors.New("not a set")}
+			return pdp.Outcome{}, &entryError{kind, nil, errNotASet}
 		}
 		for _, member := range set.Slice() { // in Rego's order
-			if err := e.add(&out, kind, member.Value); err != nil {
+			if err := e.add(&out, kind, entryOf(member.Value)); err != nil {
 				return pdp.Outcome{}, err
 			}
 		}
@@ -45,14 +48,30 @@ func (e *entry) outcome(result topdown.QueryResult) (pdp.Outcome, error) {
 	return out, nil
 }
 
+// addSet reads one of the policy's sets. What out gets is its own memory. Its
+// errors are [*entryError]s.
+func (e *entry) addSet(out *pdp.Outcome, kind pdp.RuleKind, set value.Value) error {
+	if set.Kind() != value.Set {
+		return &entryError{kind, nil, errNotASet}
+	}
+	for i := range set.Len() {
+		member, _ := set.At(i)
+		if err := e.add(out, kind, member); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // add reads one entry.
-func (e *entry) add(out *pdp.Outcome, kind pdp.RuleKind, v ast.Value) error {
-	object, ok := v.(ast.Object)
-	if !ok {
+func (e *entry) add(out *pdp.Outcome, kind pdp.RuleKind, v value.Value) error {
+	if v.Kind() != value.Object {
 		return &entryError{kind, nil, fmt.Errorf("want an object, not %s", shown(v))}
 	}
-	r := reader{known: setMembers[kind]}
-	object.Foreach(func(key, value *ast.Term) { r.member(key.Value, value.Value) })
+	r := reader{known: setMembers[kind], terms: e.terms}
+	for i := range v.Len() {
+		r.member(v.At(i))
+	}
 	rule := e.rules[r.rule]
 	switch {
 	case rule == nil:
@@ -92,6 +111,7 @@ func (e *entry) add(out *pdp.Outcome, kind pdp.RuleKind, v ast.Value) error {
 // wrong with it.
 type reader struct {
 	known          map[string]member
+	terms          terms
 	rule, path, id string
 	optional       bool        // must is false
 	object         authz.Value // args or params
@@ -120,15 +140,18 @@ func (r *reader) params() authz.Value {
 	return empty
 }
 
-func (r *reader) member(key, v ast.Value) {
-	name, _ := key.(ast.String)
-	if _, ok := r.known[string(name)]; !ok {
+func (r *reader) member(key, v value.Value) {
+	name := key.Text()
+	if _, ok := r.known[name]; !ok {
 		r.fail("no member %s is known here", shown(key))
 		return
 	}
 	switch name {
 	case "rule":
-		r.text(&r.rule, name, v)
+		r.rule = v.Text() // only to look it up
+		if v.Kind() != value.String {
+			r.fail("rule: want a string, not %s", shown(v))
+		}
 	case "path":
 		r.text(&r.path, name, v)
 	case "id":
@@ -140,27 +163,26 @@ func (r *reader) member(key, v ast.Value) {
 	case "standby":
 		r.text(&r.route.Standby, name, v)
 	case "must":
-		must, ok := v.(ast.Boolean)
-		if !ok {
+		if v.Kind() != value.Bool {
 			r.fail("must: want true or false, not %s", shown(v))
 		}
-		r.optional = !bool(must)
+		r.optional = !v.IsTrue()
 	case "args", "params":
-		object, err := valueOf(v)
+		object, err := r.terms.valueOf(v)
 		if err == nil && object.Kind() != authz.KindObject {
 			err = fmt.Errorf("want an object, not %s", shown(v))
 		}
 		if err != nil {
-			r.fail("%s: %w", string(name), err)
+			r.fail("%s: %w", name, err)
 		}
 		r.object = object
 	case "rate":
-		n, ok := v.(ast.Number)
-		rate, fits := n.Float64()
-		if !ok || !fits || !(rate > 0) || math.IsInf(rate, 0) {
+		if v.Kind() == value.Number {
+			r.limit.Rate = v.Float()
+		}
+		if !(r.limit.Rate > 0) || math.IsInf(r.limit.Rate, 0) {
 			r.fail("rate: want a number above 0, not %s", shown(v))
 		}
-		r.limit.Rate = rate
 	case "burst":
 		r.count(&r.limit.Burst, name, v, 1)
 	case "cost":
@@ -175,43 +197,41 @@ func (r *reader) member(key, v ast.Value) {
 	}
 }
 
-func (r *reader) text(to *string, name ast.String, v ast.Value) {
-	s, ok := v.(ast.String)
-	if !ok {
-		r.fail("%s: want a string, not %s", string(name), shown(v))
+func (r *reader) text(to *string, name string, v value.Value) {
+	if v.Kind() != value.String {
+		r.fail("%s: want a string, not %s", name, shown(v))
 	}
-	*to = string(s)
+	*to = r.terms.own(v.Text())
 }
 
 // count reads an integer that is at least least.
-func (r *reader) count(to *int64, name ast.String, v ast.Value, least int64) {
-	value, err := valueOf(v)
-	if err != nil || value.Kind() != authz.KindInt || value.Int() < least {
-		r.fail("%s: want an integer from %d, not %s", string(name), least, shown(v))
+func (r *reader) count(to *int64, name string, v value.Value, least int64) {
+	n, err := r.terms.valueOf(v)
+	if err != nil || n.Kind() != authz.KindInt || n.Int() < least {
+		r.fail("%s: want an integer from %d, not %s", name, least, shown(v))
 	}
-	*to = value.Int()
+	*to = n.Int()
 }
 
 // resets are the periods of a quota.
 var resets = map[string]bool{"hour": true, "day": true, "month": true}
 
-func (r *reader) quota(v ast.Value) {
-	object, ok := v.(ast.Object)
-	if !ok {
+func (r *reader) quota(v value.Value) {
+	if v.Kind() != value.Object {
 		r.fail("quota: want an object, not %s", shown(v))
 		return
 	}
 	q := authz.Quota{Max: -1}
-	object.Foreach(func(key, value *ast.Term) {
-		switch name, _ := key.Value.(ast.String); name {
+	for i := range v.Len() {
+		switch key, member := v.At(i); key.Text() {
 		case "max":
-			r.count(&q.Max, "quota.max", value.Value, 0)
+			r.count(&q.Max, "quota.max", member, 0)
 		case "reset":
-			r.text(&q.Reset, "quota.reset", value.Value)
+			r.text(&q.Reset, "quota.reset", member)
 		default:
-			r.fail("quota: no member %s is known here", shown(key.Value))
+			r.fail("quota: no member %s is known here", shown(key))
 		}
-	})
+	}
 	if q.Max < 0 || !resets[q.Reset] {
 		r.fail("quota: want max, and reset as hour, day or month")
 	}

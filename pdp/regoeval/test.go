@@ -139,7 +139,7 @@ func (r *run) test(m *module, rule *ast.Rule, name string, hits []int) TestResul
 	case err != nil:
 		t.Why = err.Error()
 	case !result[answer].Equal(ast.InternedTerm(true)):
-		t.Why = "not true: " + shown(result[answer].Value)
+		t.Why = "not true: " + shown(entryOf(result[answer].Value))
 	default:
 		t.Passed = true
 	}

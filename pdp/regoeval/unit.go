@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"hash"
+	"sync/atomic"
 	"weak"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -14,8 +15,14 @@ import (
 // together: the platform's and the tenant's own. Tenants without Rego share
 // the platform's unit.
 type unit struct {
+	*shared
+	byFile map[string]*module
+}
+
+// shared is what units of the same texts have in common, of whichever release.
+type shared struct {
 	compiler *ast.Compiler
-	byFile   map[string]*module
+	planned  atomic.Pointer[plan] // nil until it is asked for
 }
 
 // compileUnit compiles copies of the modules, since OPA rewrites what it
@@ -35,23 +42,16 @@ func (c *Compiler) compileUnit(ctx context.Context, modules []*module) (*unit, e
 		copies[m.file] = m.parsed.Copy()
 	}
 	compiler := ast.NewCompiler().WithCapabilities(c.capabilities).WithDefaultRegoVersion(ast.RegoV1).SetErrorLimit(0)
-	done := make(chan error, 1)
-	go func() {
-		done <- guard(func() error {
-			if compiler.Compile(copies); compiler.Failed() {
-				return compiler.Errors
-			}
-			return nil
-		})
-	}()
-	select {
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	case err := <-done:
-		if err != nil {
-			return nil, err
+	err := waiting(ctx, func() error {
+		if compiler.Compile(copies); compiler.Failed() {
+			return compiler.Errors
 		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
+	made := &shared{compiler: compiler}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for k, p := range c.units {
@@ -59,8 +59,20 @@ func (c *Compiler) compileUnit(ctx context.Context, modules []*module) (*unit, e
 			delete(c.units, k)
 		}
 	}
-	c.units[key] = weak.Make(compiler)
-	return &unit{compiler, byFile(modules)}, nil
+	c.units[key] = weak.Make(made)
+	return &unit{made, byFile(modules)}, nil
+}
+
+// waiting runs work that cannot be stopped, and leaves it alone when ctx ends.
+func waiting(ctx context.Context, work func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- guard(work) }()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case err := <-done:
+		return err
+	}
 }
 
 func byFile(modules []*module) map[string]*module {

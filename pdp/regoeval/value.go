@@ -9,6 +9,7 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
+	"github.com/xiezhi-project/xiezhi/pdp/regoeval/vm/value"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
 
@@ -74,53 +75,67 @@ func (t terms) of(v authz.Value) *ast.Term {
 // when it is written out.
 const maxValues = 10_000
 
-// valueOf converts what a policy computed. A set becomes a list in Rego's
-// order, a fraction is rounded to the digits that a value has. What JSON, or a
-// request, cannot hold is an error.
-func valueOf(v ast.Value) (authz.Value, error) {
-	w := writer{left: maxValues}
+// valueOf converts what a policy computed to memory of its own. A set becomes
+// a list in Rego's order, a fraction is rounded to the digits that a value has.
+// What JSON, or a request, cannot hold is an error.
+func (t terms) valueOf(v value.Value) (authz.Value, error) {
+	w := writer{terms: t, left: maxValues}
 	return w.value(v, 0)
 }
 
-type writer struct{ left int }
+// own returns a text in memory of its own, or the policies' where they mention
+// it.
+func (t terms) own(s string) string {
+	if term := t[s]; term != nil {
+		return string(term.Value.(ast.String))
+	}
+	return strings.Clone(s)
+}
 
-func (w *writer) value(v ast.Value, depth int) (authz.Value, error) {
+type writer struct {
+	terms terms
+	left  int
+}
+
+func (w *writer) value(v value.Value, depth int) (authz.Value, error) {
 	if w.left--; w.left < 0 {
 		return authz.Value{}, fmt.Errorf("more than %d values", maxValues)
 	}
 	if depth > authz.MaxDepth {
 		return authz.Value{}, fmt.Errorf("nested deeper than %d levels", authz.MaxDepth)
 	}
-	switch v := v.(type) {
-	case ast.Null:
+	switch v.Kind() {
+	case value.Null:
 		return authz.Value{}, nil
-	case ast.Boolean:
-		return authz.BoolValue(bool(v)), nil
-	case ast.Number:
+	case value.Bool:
+		return authz.BoolValue(v.IsTrue()), nil
+	case value.Number:
 		return numberOf(v)
-	case ast.String:
-		return authz.StringValue(string(v)), nil
-	case *ast.Array:
-		elems := make([]authz.Value, 0, v.Len())
-		err := v.Iter(func(t *ast.Term) error { return w.elem(&elems, t, depth) })
-		return authz.ListValue(elems...), err
-	case ast.Set:
-		elems := make([]authz.Value, 0, v.Len())
-		err := v.Iter(func(t *ast.Term) error { return w.elem(&elems, t, depth) })
-		return authz.ListValue(elems...), err
-	case ast.Object:
-		members := make([]authz.Member, 0, v.Len())
-		err := v.Iter(func(key, t *ast.Term) error {
-			name, ok := key.Value.(ast.String)
-			if !ok {
-				return fmt.Errorf("a member's name must be a string, not %s", shown(key.Value))
+	case value.String:
+		return authz.StringValue(w.terms.own(v.Text())), nil
+	case value.Array, value.Set:
+		elems := make([]authz.Value, 0, min(v.Len(), maxValues))
+		for i := range v.Len() {
+			_, elem := v.At(i)
+			kept, err := w.value(elem, depth+1)
+			if err != nil {
+				return authz.Value{}, err
 			}
-			value, err := w.value(t.Value, depth+1)
-			members = append(members, authz.Member{Name: string(name), Value: value})
-			return err
-		})
-		if err != nil {
-			return authz.Value{}, err
+			elems = append(elems, kept)
+		}
+		return authz.ListValue(elems...), nil
+	case value.Object:
+		members := make([]authz.Member, 0, min(v.Len(), maxValues))
+		for i := range v.Len() {
+			key, elem := v.At(i)
+			if key.Kind() != value.String {
+				return authz.Value{}, fmt.Errorf("a member's name must be a string, not %s", shown(key))
+			}
+			kept, err := w.value(elem, depth+1)
+			if err != nil {
+				return authz.Value{}, err
+			}
+			members = append(members, authz.Member{Name: w.terms.own(key.Text()), Value: kept})
 		}
 		return authz.ObjectValue(members...)
 	default:
@@ -128,14 +143,14 @@ func (w *writer) value(v ast.Value, depth int) (authz.Value, error) {
 	}
 }
 
-func (w *writer) elem(elems *[]authz.Value, t *ast.Term, depth int) error {
-	v, err := w.value(t.Value, depth+1)
-	*elems = append(*elems, v)
-	return err
-}
-
-func numberOf(n ast.Number) (authz.Value, error) {
-	v, err := authz.ValueOf(json.Number(n))
+func numberOf(number value.Value) (authz.Value, error) {
+	if n, ok := number.Int(); ok {
+		if v, err := authz.IntValue(n); err == nil {
+			return v, nil
+		}
+	}
+	n := json.Number(number.Number())
+	v, err := authz.ValueOf(n)
 	if err == nil || !strings.Contains(string(n), ".") {
 		return v, err // integers are never rounded
 	}
@@ -145,11 +160,85 @@ func numberOf(n ast.Number) (authz.Value, error) {
 
 // shown writes a value for an error message: a scalar, or only the type of
 // what may be long.
-func shown(v ast.Value) string {
-	switch v.(type) {
-	case ast.Null, ast.Boolean, ast.Number, ast.String:
-		return oneLine([]byte(v.String()))
+func shown(v value.Value) string {
+	if v.Composite() || !v.Defined() {
+		return "a value of type " + v.Kind().String()
+	}
+	return oneLine([]byte(v.AST().String()))
+}
+
+// entryOf copies an entry that topdown computed.
+func entryOf(v ast.Value) value.Value {
+	object, ok := v.(ast.Object)
+	if !ok {
+		return copied(v)
+	}
+	var heap *value.Heap
+	entry := heap.NewObject()
+	object.Foreach(func(key, member *ast.Term) { heap.Insert(entry, copied(key.Value), copied(member.Value)) })
+	return entry
+}
+
+// copied copies a value. In place of one that holds too much for [valueOf] it
+// returns another that does.
+func copied(v ast.Value) value.Value {
+	c := copier{left: maxValues}
+	whole := c.value(v)
+	if c.left >= 0 {
+		return whole
+	}
+	tooMuch := c.heap.NewArray(maxValues)
+	for range maxValues {
+		c.heap.Append(tooMuch, value.NullValue)
+	}
+	return tooMuch
+}
+
+// copier copies values until there are none left.
+type copier struct {
+	left int
+	heap *value.Heap // nil: the values are the garbage collector's
+}
+
+func (c *copier) value(v ast.Value) value.Value {
+	c.left--
+	switch v := v.(type) {
+	case *ast.Array:
+		array := c.heap.NewArray(min(v.Len(), 16))
+		_ = v.Iter(func(elem *ast.Term) error {
+			if c.left < 0 {
+				return errFull
+			}
+			c.heap.Append(array, c.value(elem.Value))
+			return nil
+		})
+		return array
+	case ast.Set:
+		set := c.heap.NewSet()
+		_ = v.Iter(func(elem *ast.Term) error {
+			if c.left < 0 {
+				return errFull
+			}
+			c.heap.Add(set, c.value(elem.Value))
+			return nil
+		})
+		return set
+	case ast.Object:
+		object := c.heap.NewObject()
+		_ = v.Iter(func(key, elem *ast.Term) error {
+			if c.left < 0 {
+				return errFull
+			}
+			name := c.value(key.Value)
+			c.left++ // a name is none
+			c.heap.Insert(object, name, c.value(elem.Value))
+			return nil
+		})
+		return object
 	default:
-		return "a value of type " + ast.ValueName(v)
+		scalar, _ := value.FromAST(c.heap, v) // what is no plain value stays undefined
+		return scalar
 	}
 }
+
+var errFull = errors.New("enough")

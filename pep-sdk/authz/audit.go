@@ -42,6 +42,17 @@ type AuditRecord struct {
 	// Body holds the masked request and answer of a decision, or the detail
 	// of a change, as one JSON value.
 	Body Value
+	// BodyJSON is the body as JSON that was written already; it counts in place
+	// of Body where it is not empty. Records that were read have none.
+	BodyJSON []byte
+}
+
+// AppendBody appends the body's JSON.
+func (r *AuditRecord) AppendBody(buf []byte) []byte {
+	if len(r.BodyJSON) > 0 {
+		return append(buf, r.BodyJSON...)
+	}
+	return r.Body.AppendJSON(buf)
 }
 
 // AppendJSON appends the record's JSON. Text that is not valid UTF-8 is
@@ -68,7 +79,7 @@ func (r *AuditRecord) AppendJSON(buf []byte) []byte {
 	optional(`,"effect":`, r.Effect)
 	optional(`,"revision":`, r.Revision)
 	buf = append(buf, `,"body":`...)
-	return append(r.Body.AppendJSON(buf), '}')
+	return append(r.AppendBody(buf), '}')
 }
 
 // ParseAuditRecord reads what AppendJSON writes, as strictly as [Parse] but to

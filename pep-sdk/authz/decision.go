@@ -2,9 +2,11 @@ package authz
 
 import (
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Decision is the combined answer to a [Request]. The zero Decision denies.
@@ -104,6 +106,7 @@ type Approval struct {
 // that is not valid UTF-8 is repaired with U+FFFD, and a rate that JSON cannot
 // write is written as the smallest there is.
 func (d *Decision) AppendJSON(buf []byte) []byte {
+	buf = slices.Grow(buf, 256+256*(len(d.Reasons)+len(d.Obligations)+len(d.Limits)))
 	buf = appendText(append(buf, `{"decision_id":`...), d.ID)
 	buf = append(append(buf, `,"effect":"`...), d.Effect.String()...)
 	buf = strconv.AppendBool(append(buf, `","decision":`...), d.Allowed())
@@ -205,7 +208,10 @@ func separate(buf []byte, i int) []byte {
 }
 
 func appendText(buf []byte, text string) []byte {
-	return AppendQuoted(buf, strings.ToValidUTF8(text, "\uFFFD"))
+	if !utf8.ValidString(text) {
+		text = strings.ToValidUTF8(text, "\uFFFD")
+	}
+	return AppendQuoted(buf, text)
 }
 
 func appendOptional(buf []byte, name, text string) []byte {

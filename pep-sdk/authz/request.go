@@ -30,6 +30,8 @@ type Request struct {
 	Action   Action
 	Resource Entity
 	Context  Value
+
+	read Value // what RequestOf was given; Value returns the parts of it that still hold
 }
 
 // The longest names that a request may carry, in bytes.
@@ -140,9 +142,9 @@ func objectOrNull(v Value) error {
 // An action may be a string, short for {"name": …}. Members named in extra
 // are left to the caller.
 func RequestOf(v Value, extra ...string) (Request, error) {
-	var r Request
+	r := Request{read: v}
 	if v.Kind() != KindObject {
-		return r, &FieldError{Detail: fmt.Sprintf("want an object, not a %s", v.Kind())}
+		return Request{}, &FieldError{Detail: fmt.Sprintf("want an object, not a %s", v.Kind())}
 	}
 	for i := range v.Len() {
 		name, member := v.Name(i), v.Index(i)
@@ -240,50 +242,4 @@ func objectNotNull(v Value) error {
 		return fmt.Errorf("want an object, not a %s", v.Kind())
 	}
 	return nil
-}
-
-// Value returns the request as the object that [RequestOf] reads and that
-// policies see as their input. Absent properties and context are left out.
-func (r *Request) Value() Value {
-	members := make([]Member, 0, 5)
-	members = append(members, Member{"action", withProperties(r.Action.Properties, Member{"name", rawString(r.Action.Name)})})
-	if r.Context.Kind() == KindObject {
-		members = append(members, Member{"context", r.Context})
-	}
-	return Value{kind: KindObject, elems: append(members,
-		Member{"resource", r.Resource.value()},
-		Member{"subject", r.Subject.value()},
-		Member{"tenant", rawString(r.Tenant)})}
-}
-
-func (e *Entity) value() Value {
-	members := make([]Member, 0, 3)
-	members = append(members, Member{"id", rawString(e.ID)})
-	if e.Properties.Kind() == KindObject {
-		members = append(members, Member{"properties", e.Properties})
-	}
-	return Value{kind: KindObject, elems: append(members, Member{"type", rawString(e.Type)})}
-}
-
-func withProperties(properties Value, name Member) Value {
-	members := []Member{name}
-	if properties.Kind() == KindObject {
-		members = append(members, Member{"properties", properties})
-	}
-	return Value{kind: KindObject, elems: members}
-}
-
-func rawString(text string) Value { return Value{kind: KindString, text: text} }
-
-// MarshalJSON writes the request as the wire has it.
-func (r Request) MarshalJSON() ([]byte, error) { return r.Value().AppendJSON(nil), nil }
-
-// UnmarshalJSON is [Parse] followed by [RequestOf].
-func (r *Request) UnmarshalJSON(data []byte) error {
-	v, err := Parse(data)
-	if err != nil {
-		return err
-	}
-	*r, err = RequestOf(v)
-	return err
 }

@@ -1,7 +1,6 @@
 package authz
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -40,25 +39,10 @@ const MaxInt = 1<<53 - 1
 // here decimal text and binary64 correspond one to one.
 const MaxDigits = 15
 
-// Value is an immutable JSON value within the number rules above. The zero
-// Value is null. Members of an object are sorted by name as bytes and unique.
-type Value struct {
-	kind  Kind
-	bits  uint64 // bool, int64 or float64
-	text  string
-	elems []Member // of a list (names empty) or an object
-}
-
-// Member is one name and value of an object.
-type Member struct {
-	Name  string
-	Value Value
-}
-
 // BoolValue returns the value of b.
 func BoolValue(b bool) Value {
 	if b {
-		return Value{kind: KindBool, bits: 1}
+		return Value{kind: KindBool, word: 1}
 	}
 	return Value{kind: KindBool}
 }
@@ -66,7 +50,7 @@ func BoolValue(b bool) Value {
 // StringValue returns the value of s, which must be valid UTF-8: text that is
 // not is repaired with U+FFFD here and refused by [Parse] and [ValueOf].
 func StringValue(s string) Value {
-	return Value{kind: KindString, text: strings.ToValidUTF8(s, "\uFFFD")}
+	return textValue(strings.ToValidUTF8(s, "\uFFFD"))
 }
 
 // IntValue returns the value of n, or an error outside ±[MaxInt].
@@ -74,7 +58,7 @@ func IntValue(n int64) (Value, error) {
 	if n > MaxInt || n < -MaxInt {
 		return Value{}, fmt.Errorf("integer %d is outside ±(2^53−1); send it as a string", n)
 	}
-	return Value{kind: KindInt, bits: uint64(n)}, nil
+	return Value{kind: KindInt, word: uint64(n)}, nil
 }
 
 // FloatValue returns the value of f; one without a fraction becomes an
@@ -93,7 +77,7 @@ func FloatValue(f float64) (Value, error) {
 	if digits := len(mantissa) - 1; digits > MaxDigits {
 		return Value{}, fmt.Errorf("number %v has more than %d significant digits; send it as a string", f, MaxDigits)
 	}
-	return Value{kind: KindFloat, bits: math.Float64bits(f)}, nil
+	return Value{kind: KindFloat, word: math.Float64bits(f)}, nil
 }
 
 // ListValue returns a list of elems, in order.
@@ -102,7 +86,7 @@ func ListValue(elems ...Value) Value {
 	for i, e := range elems {
 		members[i].Value = e
 	}
-	return Value{kind: KindList, elems: members}
+	return membersValue(KindList, members)
 }
 
 // Strings returns a list of strings.
@@ -111,7 +95,7 @@ func Strings(texts ...string) Value {
 	for i, t := range texts {
 		members[i].Value = StringValue(t)
 	}
-	return Value{kind: KindList, elems: members}
+	return membersValue(KindList, members)
 }
 
 // ObjectValue returns an object with the given members, in any order. It
@@ -123,11 +107,11 @@ func ObjectValue(members ...Member) (Value, error) {
 			return Value{}, fmt.Errorf("member %q is given twice", members[i].Name)
 		}
 	}
-	return Value{kind: KindObject, elems: members}, nil
+	return membersValue(KindObject, members), nil
 }
 
 func sortMembers(members []Member) {
-	slices.SortFunc(members, func(a, b Member) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(members, func(a, b Member) int { return strings.Compare(a.Name, b.Name) })
 }
 
 // ValueOf converts Go data as encoding/json would decode it: nil, bool,
@@ -167,7 +151,7 @@ func valueOf(data any, path string, depth int) (Value, error) {
 		if !utf8.ValidString(data) {
 			return Value{}, &FieldError{Path: path, Detail: "not valid UTF-8"}
 		}
-		v = Value{kind: KindString, text: data}
+		v = textValue(data)
 	case []string:
 		return valueOfSlice(data, path, depth)
 	case []any:
@@ -203,7 +187,7 @@ func valueOfSlice[T any](data []T, path string, depth int) (Value, error) {
 		}
 		elems[i].Value = v
 	}
-	return Value{kind: KindList, elems: elems}, nil
+	return membersValue(KindList, elems), nil
 }
 
 func valueOfMap[T any](data map[string]T, path string, depth int) (Value, error) {
@@ -219,7 +203,7 @@ func valueOfMap[T any](data map[string]T, path string, depth int) (Value, error)
 		members = append(members, Member{name, v})
 	}
 	sortMembers(members)
-	return Value{kind: KindObject, elems: members}, nil
+	return membersValue(KindObject, members), nil
 }
 
 // MustValue is [ValueOf] for literals in tests and examples; it panics on error.
@@ -235,23 +219,23 @@ func MustValue(data any) Value {
 func (v Value) Kind() Kind { return v.kind }
 
 // Bool returns the boolean, false for other kinds.
-func (v Value) Bool() bool { return v.kind == KindBool && v.bits == 1 }
+func (v Value) Bool() bool { return v.kind == KindBool && v.word == 1 }
 
 // Int returns the integer, 0 for other kinds.
 func (v Value) Int() int64 {
 	if v.kind != KindInt {
 		return 0
 	}
-	return int64(v.bits)
+	return int64(v.word)
 }
 
 // Float returns the number as binary64, 0 for other kinds.
 func (v Value) Float() float64 {
 	switch v.kind {
 	case KindInt:
-		return float64(int64(v.bits))
+		return float64(int64(v.word))
 	case KindFloat:
-		return math.Float64frombits(v.bits)
+		return math.Float64frombits(v.word)
 	default:
 		return 0
 	}
@@ -262,7 +246,7 @@ func (v Value) Float() float64 {
 func (v Value) Number() string {
 	switch v.kind {
 	case KindInt:
-		return strconv.FormatInt(int64(v.bits), 10)
+		return strconv.FormatInt(int64(v.word), 10)
 	case KindFloat:
 		return string(appendFloat(nil, v.Float()))
 	default:
@@ -271,27 +255,55 @@ func (v Value) Number() string {
 }
 
 // Text returns the string, "" for other kinds.
-func (v Value) Text() string { return v.text }
+func (v Value) Text() string { return v.text() }
 
-// Len returns the number of elements of a list or members of an object.
-func (v Value) Len() int { return len(v.elems) }
+// Len returns the number of elements of a list or members of an object, 0 for
+// other kinds.
+func (v Value) Len() int {
+	if v.kind < KindList {
+		return 0
+	}
+	return int(v.word)
+}
 
 // Index returns element i of a list, or the value of member i of an object.
-func (v Value) Index(i int) Value { return v.elems[i].Value }
+func (v Value) Index(i int) Value { return v.members()[i].Value }
 
 // Name returns the name of member i of an object.
-func (v Value) Name(i int) string { return v.elems[i].Name }
+func (v Value) Name(i int) string { return v.members()[i].Name }
+
+// Members returns the members of an object, sorted by name, or the elements of
+// a list, whose names are empty. They are the value's own: they must not be
+// changed.
+func (v Value) Members() []Member { return v.members() }
 
 // Get returns the named member of an object.
 func (v Value) Get(name string) (Value, bool) {
 	if v.kind != KindObject {
 		return Value{}, false
 	}
-	i, ok := slices.BinarySearchFunc(v.elems, name, func(m Member, n string) int { return cmp.Compare(m.Name, n) })
-	if !ok {
-		return Value{}, false
+	members := v.members()
+	if len(members) > few {
+		i, ok := find(members, name)
+		if !ok {
+			return Value{}, false
+		}
+		return members[i].Value, true
 	}
-	return v.elems[i].Value, true
+	for i := range members {
+		if members[i].Name == name {
+			return members[i].Value, true
+		}
+	}
+	return Value{}, false
+}
+
+// few is how many names are found faster one after the other.
+const few = 8
+
+// find returns where the member is, or would be.
+func find(members []Member, name string) (int, bool) {
+	return slices.BinarySearchFunc(members, name, func(m Member, n string) int { return strings.Compare(m.Name, n) })
 }
 
 // Lookup follows an RFC 6901 JSON pointer. The empty pointer is v itself.
@@ -317,32 +329,33 @@ func (v Value) child(name string) (Value, bool) {
 		return v.Get(name)
 	}
 	i, err := strconv.Atoi(name)
-	if err != nil || i < 0 || i >= len(v.elems) || strconv.Itoa(i) != name {
+	if err != nil || i < 0 || i >= v.Len() || strconv.Itoa(i) != name {
 		return Value{}, false
 	}
-	return v.elems[i].Value, true
+	return v.Index(i), true
 }
 
 // With returns an object like v with one member set; v is an object or null.
 func (v Value) With(name string, value Value) Value {
-	i, found := slices.BinarySearchFunc(v.elems, name, func(m Member, n string) int { return cmp.Compare(m.Name, n) })
-	elems := make([]Member, len(v.elems), len(v.elems)+1)
-	copy(elems, v.elems)
+	members := v.members()
+	i, found := find(members, name)
+	changed := make([]Member, len(members), len(members)+1)
+	copy(changed, members)
 	if found {
-		elems[i].Value = value
+		changed[i].Value = value
 	} else {
-		elems = slices.Insert(elems, i, Member{name, value})
+		changed = slices.Insert(changed, i, Member{name, value})
 	}
-	return Value{kind: KindObject, elems: elems}
+	return membersValue(KindObject, changed)
 }
 
 // Without returns an object like v that lacks the named member.
 func (v Value) Without(name string) Value {
-	i, found := slices.BinarySearchFunc(v.elems, name, func(m Member, n string) int { return cmp.Compare(m.Name, n) })
+	i, found := find(v.members(), name)
 	if !found {
 		return v
 	}
-	return Value{kind: KindObject, elems: slices.Delete(slices.Clone(v.elems), i, i+1)}
+	return membersValue(KindObject, slices.Delete(slices.Clone(v.members()), i, i+1))
 }
 
 // Map returns a list or object like v with every element replaced by what fn
@@ -352,24 +365,31 @@ func (v Value) Map(fn func(name string, elem Value) Value) Value {
 	if v.kind != KindList && v.kind != KindObject {
 		return v
 	}
-	elems := make([]Member, len(v.elems))
-	for i, e := range v.elems {
+	changed := make([]Member, v.Len())
+	for i, e := range v.members() {
 		name := e.Name
 		if v.kind == KindList {
 			name = strconv.Itoa(i)
 		}
-		elems[i] = Member{e.Name, fn(name, e.Value)}
+		changed[i] = Member{e.Name, fn(name, e.Value)}
 	}
-	return Value{kind: v.kind, elems: elems}
+	return membersValue(v.kind, changed)
 }
 
 // Equal reports whether both hold the same JSON value.
 func (v Value) Equal(other Value) bool {
-	if v.kind != other.kind || v.bits != other.bits || v.text != other.text || len(v.elems) != len(other.elems) {
+	if v.kind != other.kind || v.word != other.word {
 		return false
 	}
-	for i := range v.elems {
-		if v.elems[i].Name != other.elems[i].Name || !v.elems[i].Value.Equal(other.elems[i].Value) {
+	if v.ptr == other.ptr {
+		return true
+	}
+	if v.kind == KindString {
+		return v.text() == other.text()
+	}
+	others := other.members()
+	for i, m := range v.members() {
+		if m.Name != others[i].Name || !m.Value.Equal(others[i].Value) {
 			return false
 		}
 	}
@@ -387,17 +407,17 @@ func (v Value) Any() any {
 	case KindFloat:
 		return v.Float()
 	case KindString:
-		return v.text
+		return v.text()
 	case KindList:
-		list := make([]any, len(v.elems))
-		for i := range v.elems {
-			list[i] = v.elems[i].Value.Any()
+		list := make([]any, v.Len())
+		for i, m := range v.members() {
+			list[i] = m.Value.Any()
 		}
 		return list
 	case KindObject:
-		object := make(map[string]any, len(v.elems))
-		for i := range v.elems {
-			object[v.elems[i].Name] = v.elems[i].Value.Any()
+		object := make(map[string]any, v.Len())
+		for _, m := range v.members() {
+			object[m.Name] = m.Value.Any()
 		}
 		return object
 	default:

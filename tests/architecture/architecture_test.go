@@ -283,6 +283,7 @@ func TestTableThatContradictsItselfIsRefused(t *testing.T) {
 		"a package twice":      {head + "| `pdp` | | |\n| `pdp` | | |\n", "two rows speak of pdp"},
 		"an import that rises": {head + "| `pdp` | | |\n| `authz` | `pdp` | |\n", "imports point down"},
 		"a pattern that rises": {head + "| `pdp/eval` | | |\n| `authz` | `pdp/...` | |\n", "imports point down"},
+		"a library next door":  {head + "| `pdp/eval` | `pdp/evaluator` | `example.org/a` |\n| `pdp/evaluator` | | `example.org/a` |\n", "both know example.org/a"},
 		"a library twice":      {head + "| `pdp` | | `example.org/a` |\n| `pap` | | `example.org/a` |\n", "both know example.org/a"},
 	}
 	for name, tt := range tests {

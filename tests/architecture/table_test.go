@@ -1,6 +1,7 @@
 package architecture
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -73,8 +74,9 @@ func codes(cell string) []string {
 }
 
 // validate holds what is true of any table: each row speaks of different
-// packages, imports point down, and each library has one home: one in the
-// server and one in the SDK, which speak to each other in the same libraries.
+// packages, imports point down, and each library has one home, a package with
+// those in its folder: one in the server and one in the SDK, which speak to
+// each other in the same libraries.
 func (t table) validate() error {
 	home := map[string]string{}
 	for i, r := range t {
@@ -95,10 +97,10 @@ func (t table) validate() error {
 			if floor(r.packages) == "pep-sdk" {
 				side = "SDK " + library
 			}
-			if other, ok := home[side]; ok {
+			if other, ok := home[side]; ok && !within(other, r.packages) {
 				return fmt.Errorf("%s and %s both know %s: one package knows each outside library", other, r.packages, library)
 			}
-			home[side] = r.packages
+			home[side] = cmp.Or(home[side], r.packages)
 		}
 	}
 	return nil

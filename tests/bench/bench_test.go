@@ -35,7 +35,9 @@ func TestInputsAreTheSameInEveryRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !reflect.DeepEqual(first, second) {
+	if !slices.EqualFunc(first, second, func(a, b input) bool {
+		return a.request.Value().Equal(b.request.Value()) && reflect.DeepEqual(a.ours, b.ours) && reflect.DeepEqual(a.peers, b.peers)
+	}) {
 		t.Error("two runs differ")
 	}
 	distinct := map[[sha256.Size]byte]bool{}
@@ -180,6 +182,12 @@ func TestGatesPassUpToTheirLimit(t *testing.T) {
 		{"at most, above", atMost(1.15, comparison{Ratio: 1.16}), false},
 		{"at least, twice as fast", atLeast(1.3, comparison{Ratio: 0.5}), true},
 		{"at least, too slow", atLeast(1.3, comparison{Ratio: 0.8}), false},
+		{"at most, its aim missed", atMost(2, comparison{Ratio: 1.9}).aiming(1.5), true},
+		{"p99, below", p99AtMost(3, comparison{P99Ratio: 2.9}), true},
+		{"p99, above", p99AtMost(3, comparison{P99Ratio: 3.1}), false},
+		{"p99, not measured", p99AtMost(3, comparison{}), false},
+		{"CPU, not measured", cpuAtMost(3, comparison{Ratio: 1}), false},
+		{"reported", reported("x", 99), true},
 	}
 	for _, tt := range tests {
 		if tt.gate.Passed != tt.want {

@@ -42,7 +42,9 @@ func startChild(cmd *exec.Cmd) (*child, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &child{cmd, in, bufio.NewScanner(out)}, cmd.Start()
+	lines := bufio.NewScanner(out)
+	lines.Buffer(nil, 64<<20) // an answer may name what was found on every input
+	return &child{cmd, in, lines}, cmd.Start()
 }
 
 func (c *child) pid() int { return c.cmd.Process.Pid }
@@ -54,27 +56,69 @@ func (c *child) line() (string, error) {
 	return c.lines.Text(), nil
 }
 
-// order has the child do something and returns when it says it was done.
-func (c *child) order(what any) (time.Time, error) {
+// ask has the child do something and reads what it answers.
+func (c *child) ask(what, answer any) error {
 	text, err := json.Marshal(what)
 	if err != nil {
-		return time.Time{}, err
+		return err
 	}
 	if _, err := c.in.Write(append(text, '\n')); err != nil {
-		return time.Time{}, err
+		return err
 	}
 	line, err := c.line()
 	if err != nil {
-		return time.Time{}, err
+		return err
 	}
+	return json.Unmarshal([]byte(line), answer)
+}
+
+// order has the child do something and returns when it says it was done.
+func (c *child) order(what any) (time.Time, error) {
 	var answer done
-	if err := json.Unmarshal([]byte(line), &answer); err != nil {
+	if err := c.ask(what, &answer); err != nil {
 		return time.Time{}, err
 	}
 	if answer.Error != "" {
 		return time.Time{}, fmt.Errorf("%s: %s", c.cmd.Args[1], answer.Error)
 	}
 	return time.Unix(0, answer.At), nil
+}
+
+// work orders a child to measure for a while.
+type work struct {
+	For    time.Duration `json:"for,omitempty"`
+	Single bool          `json:"single,omitempty"` // each operation is timed
+	Do     string        `json:"do,omitempty"`     // what beside, or instead
+}
+
+// worked is what a child measured. Durations are nanoseconds.
+type worked struct {
+	Ops   int           `json:"ops"`
+	Wall  time.Duration `json:"wall"`
+	CPU   time.Duration `json:"cpu"`
+	P50   time.Duration `json:"p50"`
+	P99   time.Duration `json:"p99"`
+	Error string        `json:"error,omitempty"`
+}
+
+func workedOf(s sample, err error) worked {
+	w := worked{Ops: s.ops, Wall: s.wall, CPU: s.cpu, P50: s.p50, P99: s.p99}
+	if err != nil {
+		w.Error = err.Error()
+	}
+	return w
+}
+
+// work has the child measure.
+func (c *child) work(w work) (sample, error) {
+	var answer worked
+	if err := c.ask(w, &answer); err != nil {
+		return sample{}, err
+	}
+	if answer.Error != "" {
+		return sample{}, fmt.Errorf("%s: %s", c.cmd.Args[1], answer.Error)
+	}
+	return sample{ops: answer.Ops, wall: answer.Wall, cpu: answer.CPU, p50: answer.P50, p99: answer.P99}, nil
 }
 
 // stop ends the child at once.

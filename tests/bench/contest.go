@@ -24,7 +24,8 @@ type sample struct {
 	ops  int
 	wall time.Duration
 	cpu  time.Duration // of the process that answers; 0 where it is not known
-	p99  time.Duration // of one operation; 0 where it is not measured
+	p50  time.Duration // of one operation; 0 where it is not measured, as p99
+	p99  time.Duration
 }
 
 func (s sample) wallPerOp() float64 { return float64(s.wall) / float64(s.ops) }
@@ -35,8 +36,10 @@ type outcome struct {
 	Name      string    `json:"name"`
 	WallPerOp float64   `json:"wall_ns_per_op"`
 	CPUPerOp  float64   `json:"cpu_ns_per_op"`
+	P50       float64   `json:"p50_ns,omitempty"`
 	P99       float64   `json:"p99_ns,omitempty"`
-	Bytes     float64   `json:"bytes,omitempty"` // of memory, where that is compared
+	Tail      float64   `json:"p99_to_p50,omitempty"` // where both are measured
+	Bytes     float64   `json:"bytes,omitempty"`      // of memory, where that is compared
 	Rounds    []float64 `json:"rounds_wall_ns_per_op"`
 }
 
@@ -46,7 +49,8 @@ type comparison struct {
 	Name     string     `json:"name"`
 	Sides    [2]outcome `json:"sides"`
 	Ratio    float64    `json:"ratio"`
-	CPURatio float64    `json:"cpu_ratio"` // 0 where the CPU time is not known
+	CPURatio float64    `json:"cpu_ratio"`           // 0 where the CPU time is not known
+	P99Ratio float64    `json:"p99_ratio,omitempty"` // the median of the rounds', where both are measured
 	Ratios   []float64  `json:"rounds_ratio"`
 }
 
@@ -82,14 +86,19 @@ func contest(ctx context.Context, name string, rounds int, d time.Duration, side
 			Name:      sides[i].name,
 			WallPerOp: median(each(all, sample.wallPerOp)),
 			CPUPerOp:  median(each(all, sample.cpuPerOp)),
+			P50:       median(each(all, func(s sample) float64 { return float64(s.p50) })),
 			P99:       median(each(all, func(s sample) float64 { return float64(s.p99) })),
+			Tail:      median(each(all, func(s sample) float64 { return quotient(s.p99, s.p50) })),
 			Rounds:    each(all, sample.wallPerOp),
 		}
 	}
+	var tails []float64
 	for round := range rounds {
-		c.Ratios = append(c.Ratios, samples[0][round].wallPerOp()/samples[1][round].wallPerOp())
+		first, second := samples[0][round], samples[1][round]
+		c.Ratios = append(c.Ratios, first.wallPerOp()/second.wallPerOp())
+		tails = append(tails, quotient(first.p99, second.p99))
 	}
-	c.Ratio = median(c.Ratios)
+	c.Ratio, c.P99Ratio = median(c.Ratios), median(tails)
 	if c.Sides[1].CPUPerOp > 0 {
 		c.CPURatio = c.Sides[0].CPUPerOp / c.Sides[1].CPUPerOp
 	}
@@ -129,6 +138,14 @@ func each(samples []sample, f func(sample) float64) []float64 {
 		values[i] = f(s)
 	}
 	return values
+}
+
+// quotient is 0 where nothing was measured.
+func quotient(a, b time.Duration) float64 {
+	if b == 0 {
+		return 0
+	}
+	return float64(a) / float64(b)
 }
 
 func median(values []float64) float64 {

@@ -85,35 +85,51 @@ func agree(ctx context.Context, ours *engine, theirs *opa, of []int, inputs []in
 // cedar compares deciding with many Cedar policies loaded, of which about ten
 // can apply to any request, with having only those ten loaded: once as
 // statements that their scope clauses tell apart, once as files that their
-// declared scopes do.
+// declared scopes do. All find the same.
 func (b *bench) cedar(ctx context.Context) error {
 	for _, form := range cedarForms() {
-		var sides [2]side
-		for i, others := range []int{9_990, 0} {
-			content, err := form.build(others)
-			if err != nil {
-				return err
-			}
-			e, err := newEngine(ctx, content)
-			if err != nil {
-				return err
-			}
-			sides[i] = side{fmt.Sprintf("%d loaded", others+10), func(d time.Duration) (sample, error) {
-				return passes(d, len(b.inputs), func() error {
-					for i := range b.inputs {
-						if _, err := e.decideMaps(ctx, b.inputs[i].ours); err != nil {
-							return err
-						}
-					}
-					return nil
-				})
-			}}
-		}
-		c, err := contest(ctx, "cedar, 10 of 10,000 "+form.name+" apply", b.rounds, b.roundTime, sides)
+		ten, wanted, err := b.cedarSide(ctx, form, 10)
 		if err != nil {
 			return err
 		}
-		b.compared(c, atMost(2, c))
+		for _, n := range b.loaded {
+			many, found, err := b.cedarSide(ctx, form, n)
+			if err != nil {
+				return err
+			}
+			if !slices.Equal(found, wanted) {
+				return fmt.Errorf("%s answers otherwise than 10 loaded", many.name)
+			}
+			c, err := contest(ctx, fmt.Sprintf("cedar, 10 of %d %s apply", n, form.name), b.rounds, b.roundTime, [2]side{many, ten})
+			if err != nil {
+				return err
+			}
+			b.compared(c, atMost(2, c))
+		}
 	}
 	return nil
+}
+
+// cedarSide decides with n policies of the form loaded. Answers are the effects
+// on all inputs, and how many reasons they had.
+func (b *bench) cedarSide(ctx context.Context, form cedarForm, n int) (s side, answers []string, err error) {
+	content, err := form.build(n - 10)
+	if err != nil {
+		return s, nil, err
+	}
+	e, err := newEngine(ctx, content)
+	if err != nil {
+		return s, nil, err
+	}
+	for i := range b.inputs {
+		d, err := e.decideMaps(ctx, b.inputs[i].ours)
+		if err != nil {
+			return s, nil, err
+		}
+		answers = append(answers, fmt.Sprint(d.Effect, len(d.Reasons)))
+	}
+	return b.all(fmt.Sprintf("%d loaded", n), func(i int) error {
+		_, err := e.decideMaps(ctx, b.inputs[i].ours)
+		return err
+	}), answers, nil
 }

@@ -22,6 +22,7 @@ import (
 	"os/signal"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -47,6 +48,10 @@ func start(ctx context.Context, args []string) error {
 	switch {
 	case len(args) == 1 && args[0] == "swarm":
 		return runSwarm(ctx, os.Stdin, os.Stdout)
+	case len(args) == 1 && args[0] == "bare-decide":
+		return runBareDecide(ctx, os.Stdin, os.Stdout)
+	case len(args) == 2 && args[0] == "tenants":
+		return runTenants(ctx, args[1], os.Stdin, os.Stdout)
 	case len(args) == 2 && args[0] == "bare":
 		return runBare(ctx, args[1], os.Stdin, os.Stdout)
 	default:
@@ -56,14 +61,17 @@ func start(ctx context.Context, args []string) error {
 
 // bench is one run.
 type bench struct {
-	rounds    int
-	roundTime time.Duration
-	peps      int
-	policies  string // folder of the policy repository
-	bin       string // folder of the built programs
-	content   *bundles.Content
-	inputs    []input
-	results   results
+	rounds      int
+	roundTime   time.Duration
+	peps        int
+	loaded      []int // Cedar policies
+	modules     int   // of Rego
+	tenantCount int
+	policies    string // folder of the policy repository
+	bin         string // folder of the built programs
+	content     *bundles.Content
+	inputs      []input
+	results     results
 }
 
 // part is a comparison that can be asked for by name.
@@ -74,24 +82,56 @@ type part struct {
 
 var parts = []part{
 	{"in-process", (*bench).inProcess},
+	{"engine", (*bench).guardrails},
 	{"http", (*bench).overHTTP},
 	{"cedar", (*bench).cedar},
+	{"batch", (*bench).besideBatches},
+	{"tenants", (*bench).tenants},
+	{"change", (*bench).change},
+	{"compile", (*bench).compile},
 	{"push", (*bench).push},
 	{"sdk", (*bench).sdk},
+}
+
+func (b *bench) setLoaded(text string) error {
+	b.loaded = nil
+	for one := range strings.SplitSeq(text, ",") {
+		n, err := strconv.Atoi(one)
+		if err != nil || n < 10 {
+			return fmt.Errorf("%q: want numbers of at least 10", one)
+		}
+		b.loaded = append(b.loaded, n)
+	}
+	return nil
+}
+
+func partNames() string {
+	names := make([]string, len(parts))
+	for i, p := range parts {
+		names[i] = p.name
+	}
+	return strings.Join(names, ", ")
 }
 
 func run(ctx context.Context, args []string) error {
 	var b bench
 	flags := flag.NewFlagSet("bench", flag.ExitOnError)
 	flags.StringVar(&b.policies, "policies", "policies", "the policy repository to decide with")
-	only := flags.String("only", "", "comparisons to run, separated by commas: in-process, http, cedar, push, sdk (default all)")
+	only := flags.String("only", "", "comparisons to run, separated by commas: "+partNames()+" (default all)")
 	out := flags.String("out", "results.json", "the file for the results")
 	flags.IntVar(&b.rounds, "rounds", 7, "rounds that count, at least 5")
 	flags.IntVar(&b.peps, "peps", 10_000, "how many PEPs are pushed to")
+	flags.IntVar(&b.tenantCount, "tenants", 100_000, "how many tenants the large table has")
+	flags.IntVar(&b.modules, "modules", 1000, "how many Rego modules are compiled")
+	b.loaded = []int{1000, 10_000, 100_000}
+	flags.Func("loaded", "how many Cedar policies are loaded, separated by commas (default 1000,10000,100000)", b.setLoaded)
 	flags.DurationVar(&b.roundTime, "round", 2*time.Second, "time of each side in each round")
 	flags.StringVar(&b.bin, "bin", "bin", "the folder of the built programs xiezhi and opa")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	if b.tenantCount < 1 || b.modules < 1 {
+		return errors.New("-tenants, -modules: want at least 1")
 	}
 	if b.rounds < 5 {
 		return errors.New("-rounds: a median of fewer than 5 rounds says little")
@@ -135,7 +175,7 @@ func choose(only string) ([]part, error) {
 	for name := range strings.SplitSeq(only, ",") {
 		i := slices.IndexFunc(parts, func(p part) bool { return p.name == name })
 		if i < 0 {
-			return nil, fmt.Errorf("-only %q: want in-process, http, cedar, push or sdk", name)
+			return nil, fmt.Errorf("-only %q: want some of %s", name, partNames())
 		}
 		chosen = append(chosen, parts[i])
 	}

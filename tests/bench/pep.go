@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -40,7 +41,9 @@ func (b *bench) sdk(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	p, err := connectPEP(ctx, server, dir)
+	held := &holdback{next: http.DefaultTransport}
+	server.client.Transport = held
+	p, err := connectPEP(ctx, server, dir, tenant)
 	if err != nil {
 		return err
 	}
@@ -50,7 +53,7 @@ func (b *bench) sdk(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	over, err := b.overCore(ctx, server, p, dir)
+	over, err := b.overCore(ctx, server, p, dir, held)
 	if err != nil {
 		return err
 	}
@@ -64,7 +67,7 @@ func (b *bench) sdk(ctx context.Context) (err error) {
 	return nil
 }
 
-func connectPEP(ctx context.Context, server *pushServer, dir string) (*pep.PEP, error) {
+func connectPEP(ctx context.Context, server *pushServer, dir, tenant string) (*pep.PEP, error) {
 	text, err := os.ReadFile(server.trust)
 	if err != nil {
 		return nil, err
@@ -75,7 +78,7 @@ func connectPEP(ctx context.Context, server *pushServer, dir string) (*pep.PEP, 
 	}
 	p, err := pep.New(ctx, pep.Config{
 		Server: server.url, Token: func() (string, error) { return server.pep, nil }, Tenants: []string{tenant},
-		Trust: root, Dir: filepath.Join(dir, "pep"), Engine: local.New(local.Options{}),
+		Trust: root, Dir: filepath.Join(dir, "pep"), Engine: local.New(local.Options{}), HTTP: server.client,
 	})
 	if err != nil {
 		return nil, err
@@ -112,9 +115,10 @@ func (b *bench) smallChange(ctx context.Context, server *pushServer, p *pep.PEP)
 }
 
 // overCore compares deciding through the SDK with the decision core of the
-// server on the same release, both with their records going through a spool to
-// the same server, which works on the same processors.
-func (b *bench) overCore(ctx context.Context, server *pushServer, p *pep.PEP, dir string) (c comparison, err error) {
+// server on the same release, both with their records going to disk. What is
+// measured ends there: records are shipped between the turns, since the server
+// that takes them works on the same processors.
+func (b *bench) overCore(ctx context.Context, server *pushServer, p *pep.PEP, dir string, held *holdback) (c comparison, err error) {
 	content, err := bundles.ReadFS(os.DirFS(b.policies), func(p string) bool { return filepath.Ext(p) != ".go" })
 	if err != nil {
 		return c, err
@@ -124,32 +128,70 @@ func (b *bench) overCore(ctx context.Context, server *pushServer, p *pep.PEP, di
 		return c, err
 	}
 	defer func() { err = errors.Join(err, core.stop(ctx)) }()
-	if err := core.agrees(ctx, p, b.inputs); err != nil {
+	inputs, err := core.agrees(ctx, p, b.inputs)
+	if err != nil {
 		return c, err
 	}
-	pass := func(decide func(authz.Request) error) func(d time.Duration) (sample, error) {
+	turn := func(decide func(authz.Request) error, waiting func() int64) func(d time.Duration) (sample, error) {
 		return func(d time.Duration) (sample, error) {
-			return passes(d, len(b.inputs), func() error {
-				for i := range b.inputs {
-					if err := decide(b.inputs[i].request); err != nil {
+			held.mu.Lock()
+			s, err := passes(d, len(inputs), func() error {
+				for i := range inputs {
+					if err := decide(inputs[i].request); err != nil {
 						return err
 					}
 				}
 				return nil
 			})
+			held.mu.Unlock()
+			return s, errors.Join(err, drained(ctx, waiting))
 		}
 	}
 	return contest(ctx, "decide through the SDK", b.rounds, b.roundTime, [2]side{
-		{"pep.Decide", pass(func(req authz.Request) error {
+		{"pep.Decide", turn(func(req authz.Request) error {
 			_, err := p.Decide(ctx, req)
 			return err
-		})},
-		{"server core", pass(func(req authz.Request) error {
+		}, func() int64 { return p.Status().Records.Waiting })},
+		{"server core", turn(func(req authz.Request) error {
 			_, err := core.pdp.Decide(ctx, req, pdp.Caller{Name: "service:bench"})
 			return err
-		})},
+		}, func() int64 { return core.spool.Stats().UnshippedBytes })},
 	})
 }
+
+// holdback lets decision records wait in their spool while mu is held.
+type holdback struct {
+	next http.RoundTripper
+	mu   sync.RWMutex
+}
+
+// RoundTrip implements http.RoundTripper.
+func (h *holdback) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Path == "/api/v1/audit/decisions" {
+		h.mu.RLock()
+		defer h.mu.RUnlock()
+	}
+	return h.next.RoundTrip(r)
+}
+
+// drained returns when a spool has nothing left to ship.
+func drained(ctx context.Context, waiting func() int64) error {
+	tick := time.NewTicker(spoolSync)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C: // at first too: until then the last records are in memory
+		}
+		if waiting() == 0 {
+			return nil
+		}
+	}
+}
+
+// spoolSync is longer than a spool keeps a record in memory.
+const spoolSync = 100 * time.Millisecond
 
 // whileActivating compares what decisions take while one release after the
 // other arrives and compiles with what they take when nothing changes.
@@ -226,20 +268,27 @@ func (c *core) Record(ctx context.Context, r *pdp.Record) error {
 
 func (c *core) stop(ctx context.Context) error { return c.spool.Close(ctx) }
 
-// agrees makes sure that both sides do the same work.
-func (c *core) agrees(ctx context.Context, p *pep.PEP, inputs []input) error {
+// agrees makes sure that both sides do the same work, and returns the inputs
+// that the SDK decides in-process: it asks the server about a REVIEW.
+func (c *core) agrees(ctx context.Context, p *pep.PEP, inputs []input) (inProcess []input, err error) {
 	for i := range inputs {
 		ours, err := p.Decide(ctx, inputs[i].request)
 		if err != nil {
-			return fmt.Errorf("input %d: the SDK: %w", i, err)
+			return nil, fmt.Errorf("input %d: the SDK: %w", i, err)
 		}
 		theirs, err := c.pdp.Decide(ctx, inputs[i].request, pdp.Caller{Name: "service:bench"})
 		if err != nil {
-			return fmt.Errorf("input %d: the core: %w", i, err)
+			return nil, fmt.Errorf("input %d: the core: %w", i, err)
 		}
 		if ours.Effect != theirs.Effect || len(ours.Reasons) != len(theirs.Reasons) {
-			return fmt.Errorf("input %d: the SDK says %s for %d reasons, the core %s for %d", i, ours.Effect, len(ours.Reasons), theirs.Effect, len(theirs.Reasons))
+			return nil, fmt.Errorf("input %d: the SDK says %s for %d reasons, the core %s for %d", i, ours.Effect, len(ours.Reasons), theirs.Effect, len(theirs.Reasons))
+		}
+		if !ours.Remote {
+			inProcess = append(inProcess, inputs[i])
 		}
 	}
-	return nil
+	if len(inProcess) < len(inputs)/2 {
+		return nil, fmt.Errorf("the SDK decides %d of %d inputs in-process: too few to compare", len(inProcess), len(inputs))
+	}
+	return inProcess, nil
 }

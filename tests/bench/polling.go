@@ -8,13 +8,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -34,6 +34,8 @@ type polling struct {
 	http    *http.Server
 	files   []bundle.ModuleFile
 	data    map[string]any
+	place   []string // of the version in the data
+	deltas  bool     // a new version is a delta of this one value
 
 	mu      sync.Mutex
 	version int
@@ -42,11 +44,17 @@ type polling struct {
 }
 
 func startPolling(ctx context.Context, binary string, content *bundles.Content) (*polling, error) {
-	p := &polling{changed: make(chan struct{})}
-	var err error
-	if p.data, err = peerData(content); err != nil {
+	data, err := peerData(content)
+	if err != nil {
 		return nil, err
 	}
+	p := &polling{data: data, place: []string{"bench", "version"}}
+	return p, p.start(ctx, binary, content)
+}
+
+// start serves the first version and starts the OPA that polls for it.
+func (p *polling) start(ctx context.Context, binary string, content *bundles.Content) error {
+	p.changed = make(chan struct{})
 	for _, f := range content.Files() {
 		if isModule(f.Path) {
 			p.files = append(p.files, bundle.ModuleFile{URL: f.Path, Path: f.Path, Raw: f.Data})
@@ -54,12 +62,12 @@ func startPolling(ctx context.Context, binary string, content *bundles.Content) 
 	}
 	body, err := p.build(1)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	p.version, p.body = 1, body
 	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	p.http = &http.Server{Handler: p, ReadHeaderTimeout: time.Minute}
 	go func() { _ = p.http.Serve(ln) }() // until stop
@@ -68,12 +76,12 @@ func startPolling(ctx context.Context, binary string, content *bundles.Content) 
 		p.address, err = process.FreeAddress()
 	}
 	if err != nil {
-		return nil, errors.Join(err, p.http.Close())
+		return errors.Join(err, p.http.Close())
 	}
 	config := filepath.Join(dir, "config.yaml")
 	text := fmt.Sprintf("services:\n  bench: {url: 'http://%s'}\nbundles:\n  bench:\n    service: bench\n    resource: bundle.tar.gz\n    polling: {long_polling_timeout_seconds: 30}\n", ln.Addr())
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		return nil, errors.Join(err, p.http.Close())
+		return errors.Join(err, p.http.Close())
 	}
 	cmd := exec.Command(binary, "run", "--server", "--addr", p.address, "--log-level", "error", "--disable-telemetry", "--config-file", config)
 	p.Server, err = process.Start(ctx, cmd, dir, syscall.SIGTERM, func(ctx context.Context) error {
@@ -84,18 +92,30 @@ func startPolling(ctx context.Context, binary string, content *bundles.Content) 
 		return err
 	})
 	if err != nil {
-		return nil, errors.Join(err, p.http.Close())
+		return errors.Join(err, p.http.Close())
 	}
-	return p, nil
+	return nil
 }
 
-// build writes the bundle with the version in its data.
+// build writes the bundle with the version in its data, or the delta from the
+// version before.
 func (p *polling) build(version int) ([]byte, error) {
-	data := map[string]any{"bench": map[string]any{"version": version}}
-	maps.Copy(data, p.data)
-	b := bundle.Bundle{Modules: p.files, Data: data}
+	var b bundle.Bundle
 	b.Manifest.Init()
 	b.Manifest.Revision = strconv.Itoa(version)
+	if p.deltas && version > 1 {
+		b.Patch.Data = []bundle.PatchOperation{{Op: "replace", Path: "/" + strings.Join(p.place, "/"), Value: version}}
+	} else {
+		b.Modules, b.Data = p.files, p.data
+		at := p.data
+		for _, step := range p.place[:len(p.place)-1] {
+			if _, there := at[step]; !there {
+				at[step] = map[string]any{}
+			}
+			at = at[step].(map[string]any)
+		}
+		at[p.place[len(p.place)-1]] = version
+	}
 	var out bytes.Buffer
 	err := bundle.NewWriter(&out).UseModulePath(true).Write(b)
 	return out.Bytes(), err
@@ -154,7 +174,7 @@ func (p *polling) publish(ctx context.Context) (sample, error) {
 
 // asked is the version that OPA answers by, 0 before its first bundle.
 func (p *polling) asked(ctx context.Context) (int, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.address+"/v1/data/bench/version", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.address+"/v1/data/"+strings.Join(p.place, "/"), nil)
 	if err != nil {
 		return 0, err
 	}

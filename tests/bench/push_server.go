@@ -26,19 +26,25 @@ import (
 // pushServer is a running `xiezhi serve` with the shipped policies.
 type pushServer struct {
 	*process.Server
+	client               *http.Client
 	binary, dir          string
 	url, stream, trust   string
 	listen, streamListen string
 	admin, pep           string // tokens
 	version              int    // of the table that is published
+	policies             string // folder to publish first; "": the shipped policies
 }
 
 func startPushServer(ctx context.Context, binary string) (*pushServer, error) {
+	return startPushServerWith(ctx, binary, "")
+}
+
+func startPushServerWith(ctx context.Context, binary, policies string) (*pushServer, error) {
 	dir, err := os.MkdirTemp("", "xiezhi-push-")
 	if err != nil {
 		return nil, err
 	}
-	s := &pushServer{binary: binary, dir: dir, trust: filepath.Join(dir, "data", "keys", "trust.json")}
+	s := &pushServer{client: &http.Client{}, binary: binary, dir: dir, policies: policies, trust: filepath.Join(dir, "data", "keys", "trust.json")}
 	if s.listen, err = process.FreeAddress(); err == nil {
 		s.streamListen, err = process.FreeAddress()
 	}
@@ -79,15 +85,22 @@ func (s *pushServer) publish(ctx context.Context, size int) (time.Time, error) {
 	if s.version > 0 {
 		precondition = http.Header{"If-Match": {fmt.Sprintf(`"%d"`, s.version)}}
 	}
-	const place = "/api/v1/policies/tables/bench.yaml"
-	if _, err := s.call(ctx, http.MethodPut, place, precondition, map[string]any{"content": text}, nil); err != nil {
+	stored, err := s.release(ctx, "tables/bench.yaml", text, precondition)
+	if err == nil {
+		s.version++
+	}
+	return stored, err
+}
+
+// release publishes one file and returns when it was stored.
+func (s *pushServer) release(ctx context.Context, path, text string, precondition http.Header) (time.Time, error) {
+	if _, err := s.call(ctx, http.MethodPut, "/api/v1/policies/"+path, precondition, map[string]any{"content": text}, nil); err != nil {
 		return time.Time{}, err
 	}
-	s.version++
 	var made struct {
 		CreatedAt time.Time `json:"created_at"`
 	}
-	_, err := s.call(ctx, http.MethodPost, "/api/v1/releases", nil, map[string]any{"drafts": []string{"tables/bench.yaml"}}, &made)
+	_, err := s.call(ctx, http.MethodPost, "/api/v1/releases", nil, map[string]any{"drafts": []string{path}}, &made)
 	return made.CreatedAt, err
 }
 
@@ -114,7 +127,13 @@ func (s *pushServer) revoke(ctx context.Context, id string) (uint64, error) {
 
 // bootstrap makes the administrator and publishes the shipped policies.
 func (s *pushServer) bootstrap(ctx context.Context) error {
-	out, err := exec.CommandContext(ctx, s.binary, "admin", "bootstrap", "--json", "--data", filepath.Join(s.dir, "data")).Output()
+	args := []string{"admin", "bootstrap", "--json", "--data", filepath.Join(s.dir, "data")}
+	if s.policies != "" {
+		args = append(args, "--policies", s.policies)
+	}
+	cmd := exec.CommandContext(ctx, s.binary, args...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
 	if err != nil {
 		return fmt.Errorf("bootstrap: %w", err)
 	}
@@ -141,7 +160,7 @@ func (s *pushServer) run(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		response, err := http.DefaultClient.Do(request)
+		response, err := s.client.Do(request)
 		if err != nil {
 			return err
 		}
@@ -214,7 +233,7 @@ func (s *pushServer) callAs(ctx context.Context, token, method, path string, hea
 	}
 	request.Header.Set("Authorization", "Bearer "+token)
 	request.Header.Set("Content-Type", "application/json")
-	response, err := http.DefaultClient.Do(request)
+	response, err := s.client.Do(request)
 	if err != nil {
 		return revision, err
 	}

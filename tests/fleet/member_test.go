@@ -71,9 +71,11 @@ type member struct {
 	life sync.RWMutex // held for writing while it is between two lives
 	pep  *pep.PEP     // nil: it is down
 
-	// What it was seen to hold at most, in all its lives.
-	release  atomic.Uint64
-	position atomic.Uint64
+	// What it was seen to hold at most, in all its lives. Answers may be ahead
+	// of what it says of itself by a moment.
+	release  atomic.Uint64 // as it says
+	position atomic.Uint64 // as it says
+	answered atomic.Uint64 // release that it answered from
 }
 
 // muster makes PEPs that are not running yet; they go with the test.
@@ -144,6 +146,7 @@ func (m *member) start(ctx context.Context) error {
 	m.life.Lock()
 	defer m.life.Unlock()
 	m.pep = p
+	raise(&m.release, m.answered.Load()) // what it answered from it was closed with
 	return nil
 }
 
@@ -185,6 +188,7 @@ func (m *member) roll(image string) error {
 	m.life.Lock()
 	defer m.life.Unlock()
 	m.release.Store(0)
+	m.answered.Store(0)
 	if err := os.RemoveAll(m.dir); err != nil {
 		return err
 	}
@@ -260,7 +264,7 @@ func (m *member) decide(req authz.Request) (pep.Answer, bool) {
 	if m.pep == nil {
 		return pep.Answer{}, false
 	}
-	floor := m.release.Load()
+	floor := max(m.release.Load(), m.answered.Load())
 	a, err := m.pep.Decide(context.Background(), req)
 	f := m.fleet
 	f.asked.Add(1)
@@ -279,7 +283,7 @@ func (m *member) decide(req authz.Request) (pep.Answer, bool) {
 	if a.Revision.Release < floor {
 		m.fleet.fault("%s answered from release %d after %d", m.id, a.Revision.Release, floor)
 	}
-	raise(&m.release, a.Revision.Release)
+	raise(&m.answered, a.Revision.Release)
 	if f.mayClose && a.Effect == authz.Deny {
 		return a, false
 	}

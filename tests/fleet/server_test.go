@@ -54,7 +54,7 @@ func command(arguments ...string) *exec.Cmd {
 	return cmd
 }
 
-// run1 runs the program to its end and returns what it printed.
+// finish runs the program to its end and returns what it printed.
 func finish(t *testing.T, arguments ...string) []byte {
 	t.Helper()
 	cmd := command(arguments...)

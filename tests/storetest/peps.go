@@ -82,7 +82,7 @@ func testPutPEPs(t *testing.T, d Driver) {
 	store := d.open(t)
 	put(t, store)
 	full := pep("acme", "a", map[string]string{"zone": "b", "地": "东"})
-	full.Version, full.Stale, full.Rejects = "1.2", true, 2
+	full.Version, full.Stale, full.Rejects, full.Offered = "1.2", true, 2, 4
 	full.Rejected = &pap.Rejection{Release: 4, Position: 10, Reason: "bad\x00signature", At: now}
 	bare := pap.PEP{Key: "b", SeenAt: now, Tenants: []string{}, Labels: map[string]string{}}
 	put(t, store, bare, full)
@@ -90,7 +90,7 @@ func testPutPEPs(t *testing.T, d Driver) {
 	same(t, "stored", list(), []pap.PEP{full, bare})
 
 	older, newer := full, full
-	older.SeenAt, older.Node = now.Add(-time.Microsecond), "older"
+	older.SeenAt, older.Node, older.Offered = now.Add(-time.Microsecond), "older", 3
 	newer.SeenAt, newer.Node, newer.Labels = now.Add(time.Second+999), "newer", map[string]string{}
 	put(t, store, older)
 	same(t, "after an older state", list(), []pap.PEP{full, bare})
@@ -101,6 +101,16 @@ func testPutPEPs(t *testing.T, d Driver) {
 	put(t, store, older, newer, older) // one key, several times in a batch
 	newer.SeenAt = now.Add(time.Second)
 	same(t, "after a newer state", list(), []pap.PEP{newer, bare})
+
+	// Which node says what it was sent, and in which order, does not matter.
+	elsewhere, after := newer, newer
+	elsewhere.SeenAt, elsewhere.Offered = now, 7
+	put(t, store, elsewhere)
+	after.SeenAt, after.Offered = now.Add(2*time.Second), 0
+	put(t, store, after)
+	after.Offered = 7
+	same(t, "after another node sent it more", list(), []pap.PEP{after, bare})
+	newer = after
 	view(t, store, func(tx pap.Tx) { same(t, "head", must[authz.Revision](t)(tx.Head()), authz.Revision{}) })
 }
 
@@ -114,6 +124,7 @@ func testPEPFilter(t *testing.T, d Driver) {
 	both.Tenants = []string{"acme", "globex"}
 	off.SeenAt, off.Revision, off.HonoursUntil = now.Add(-time.Hour), authz.Revision{Release: 2, Position: 9}, now.Add(time.Minute)
 	both.Revision, both.Kind, both.SeenAt = authz.Revision{Release: 4, Position: 7}, "opa", now.Add(-time.Minute)
+	both.Offered, off.Offered = 5, 6
 	both.Rejected, off.Rejected = &pap.Rejection{Release: 5}, &pap.Rejection{Position: 5}
 	put(t, store, pep("acme", "a1", map[string]string{"zone": "a", "a\"b": "%"}), pep("acme", "a2", map[string]string{"zone": "b"}), pep("globex", "a1", nil), gateway, off, both)
 	for _, row := range []struct {
@@ -147,6 +158,10 @@ func testPEPFilter(t *testing.T, d Driver) {
 		{"below the largest", pap.PEPFilter{Tenant: "globex", Below: authz.Revision{Release: ^uint64(0)}}, "", 10, "globex/a1"},
 		{"that hold both", pap.PEPFilter{Holds: authz.Revision{Release: 3, Position: 9}}, "", 10, "/g acme/a1 acme/a2 globex/a1"},
 		{"that rejected", pap.PEPFilter{Rejected: 5}, "", 10, "acme/both"},
+		{"that were sent a release", pap.PEPFilter{Offered: 6}, "", 10, "acme/off"},
+		{"that were sent one or a newer", pap.PEPFilter{Offered: 5}, "", 10, "acme/both acme/off"},
+		{"of owners", pap.PEPFilter{Owners: []string{"", "globex"}}, "", 10, "/g globex/a1"},
+		{"of no owner", pap.PEPFilter{Owners: []string{}}, "", 10, ""},
 		{"that count grants", pap.PEPFilter{Tenant: "acme", Counting: now}, "", 10, "acme/a1 acme/a2 acme/both acme/off"},
 		{"that count grants later", pap.PEPFilter{Tenant: "acme", Counting: now.Add(30 * time.Second)}, "", 10, "acme/a1 acme/a2 acme/off"},
 		{"that count grants no more", pap.PEPFilter{Counting: now.Add(time.Minute)}, "", 10, ""},

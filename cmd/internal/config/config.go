@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,6 +42,11 @@ type Server struct {
 	// StreamClientCA is a PEM file of authorities whose client certificates
 	// name PEPs; empty: PEPs show tokens.
 	StreamClientCA string `koanf:"stream_client_ca"`
+	// StreamConnections bounds the PEPs that are connected to this node,
+	// StreamPerTenant those of one tenant's credentials, or of one subject of the
+	// platform's own; 0: 32768, and half of all.
+	StreamConnections int `koanf:"stream_connections"`
+	StreamPerTenant   int `koanf:"stream_per_tenant"`
 
 	// Keys is the folder of the keys that this installation signs with, the
 	// same on all nodes; empty: "keys" in Data.
@@ -69,6 +75,8 @@ type Server struct {
 
 	// Budget bounds one decision.
 	Budget time.Duration `koanf:"budget"`
+	// RegoEngine is what evaluates Rego: compiled, topdown or both.
+	RegoEngine string `koanf:"rego_engine"`
 	// GrantCeiling is the longest validity of a grant made by hand.
 	GrantCeiling time.Duration `koanf:"grant_ceiling"`
 	// SpoolMaxBytes bounds decision records that have not reached the database.
@@ -87,9 +95,20 @@ const MaxGrantStale = 30 * time.Second
 func Defaults() Server {
 	return Server{
 		Listen: "127.0.0.1:8080", StreamListen: "127.0.0.1:8081", GrantStale: MaxGrantStale, StaleBound: time.Hour, Data: "/var/lib/xiezhi",
-		Policies: Policies{Poll: time.Minute, Subject: "service:git"}, Budget: 500 * time.Millisecond,
+		Policies: Policies{Poll: time.Minute, Subject: "service:git"}, Budget: 500 * time.Millisecond, RegoEngine: RegoEngines[0],
 		GrantCeiling: 24 * time.Hour, SpoolMaxBytes: 1 << 30, LogLevel: "info", LogFormat: "text",
 	}
+}
+
+// RegoEngines are what rego_engine may be; the first is what it is unless it is
+// set.
+var RegoEngines = []string{"compiled", "topdown", "both"}
+
+func validateRegoEngine(name string) error {
+	if !slices.Contains(RegoEngines, name) {
+		return fmt.Errorf("rego_engine: %q: want %s", name, strings.Join(RegoEngines, ", "))
+	}
+	return nil
 }
 
 // EnvPrefix begins the environment variable of every key: XIEZHI_LISTEN.
@@ -173,6 +192,9 @@ func (s *Server) Validate() error {
 	if s.Budget <= 0 || s.Budget > time.Minute {
 		errs = append(errs, fmt.Errorf("budget: %s: want more than 0 and at most 1m", s.Budget))
 	}
+	if err := validateRegoEngine(s.RegoEngine); err != nil {
+		errs = append(errs, err)
+	}
 	if s.GrantCeiling <= 0 {
 		errs = append(errs, fmt.Errorf("grant_ceiling: %s: want more than 0", s.GrantCeiling))
 	}
@@ -204,6 +226,9 @@ func (s *Server) validateStream() (errs []error) {
 	}
 	if s.StreamClientCA != "" && s.TLSCert == "" {
 		errs = append(errs, errors.New("stream_client_ca: client certificates need tls_cert and tls_key"))
+	}
+	if s.StreamConnections < 0 || s.StreamPerTenant < 0 || s.StreamConnections > 0 && s.StreamPerTenant > s.StreamConnections {
+		errs = append(errs, fmt.Errorf("stream_connections: %d, stream_per_tenant: %d: want 0 or more, and no more for a tenant than for all", s.StreamConnections, s.StreamPerTenant))
 	}
 	if s.GrantStale <= 0 || s.GrantStale > MaxGrantStale {
 		errs = append(errs, fmt.Errorf("grant_stale: %s: want more than 0 and at most %s", s.GrantStale, MaxGrantStale))

@@ -40,6 +40,9 @@ type PEP struct {
 	RemoteTimeout time.Duration `koanf:"remote_timeout"`
 	SpoolMaxBytes int64         `koanf:"spool_max_bytes"`
 
+	// RegoEngine is what evaluates Rego: compiled, topdown or both.
+	RegoEngine string `koanf:"rego_engine"`
+
 	// LogLevel is debug, info, warn or error; LogFormat text or json.
 	LogLevel  string `koanf:"log_level"`
 	LogFormat string `koanf:"log_format"`
@@ -52,7 +55,7 @@ const PEPEnvPrefix = EnvPrefix + "PEP_"
 // variables XIEZHI_SERVER and XIEZHI_TOKEN_FILE, which the client commands
 // use, hold where nothing else names these.
 func LoadPEP(path string, environ []string, flags map[string]any) (PEP, error) {
-	p := PEP{Listen: "127.0.0.1:8181", LogLevel: "info", LogFormat: "text"}
+	p := PEP{Listen: "127.0.0.1:8181", RegoEngine: RegoEngines[0], LogLevel: "info", LogFormat: "text"}
 	var ours []string
 	for _, v := range environ {
 		name, value, _ := strings.Cut(v, "=")
@@ -95,6 +98,9 @@ func (p *PEP) Validate() error {
 	}
 	if u, err := url.Parse(p.Server); err == nil && u.User != nil {
 		errs = append(errs, errors.New("server: a URL holds no credential here; put the token into a file and name it in token_file"))
+	}
+	if err := validateRegoEngine(p.RegoEngine); err != nil {
+		errs = append(errs, err)
 	}
 	if _, err := p.LabelMap(); err != nil {
 		errs = append(errs, err)

@@ -35,6 +35,7 @@ type Options struct {
 	Data         string
 	Policies     string // a folder to watch; empty: Shipped
 	Attributes   string // a file for the source "static"; empty: none
+	RegoEngine   string // as rego_engine of `xiezhi serve`; empty: its default
 	ReadyFile    string
 	Shipped      *bundles.Content // the policies that ship with the binary
 	Out          io.Writer
@@ -74,6 +75,9 @@ func Run(ctx context.Context, o Options) error {
 	o.Data = data
 	server := config.Defaults()
 	server.Listen, server.StreamListen, server.Data, server.StaticAttributes = o.Listen, o.StreamListen, o.Data, o.Attributes
+	if o.RegoEngine != "" {
+		server.RegoEngine = o.RegoEngine
+	}
 	node, err := serve.Open(ctx, server, o.Log)
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -18,8 +19,28 @@ type Engine struct {
 	*local.Compiler
 }
 
+// Options are what an Engine may be told; the zero Options are good.
+type Options struct {
+	// RegoEngine is "compiled" (also ""), "topdown" or "both"; see docs/operate.md.
+	RegoEngine string
+	// Log is told what evaluates the Rego of each release, and what an engine
+	// does that it should not; nil: nobody is.
+	Log *slog.Logger
+	// Reproducers is a folder for the newest of these; empty: none are kept.
+	Reproducers string
+}
+
 // New returns an engine of Rego, Cedar and rule documents.
 func New() *Engine { return &Engine{local.NewCompiler()} }
+
+// NewWith returns an engine of Rego, Cedar and rule documents.
+func NewWith(o Options) (*Engine, error) {
+	rego, err := local.ParseRegoEngine(o.RegoEngine)
+	if err != nil {
+		return nil, err
+	}
+	return &Engine{local.NewCompilerWith(local.RegoOptions{Engine: rego, Log: o.Log, Reproducers: o.Reproducers})}, nil
+}
 
 // Test runs the release's test cases and Rego unit tests.
 func (e *Engine) Test(ctx context.Context, release *pdp.Release, opts policytest.Options) *policytest.Report {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/xiezhi-project/xiezhi/bundles"
 	"github.com/xiezhi-project/xiezhi/pdp"
+	"github.com/xiezhi-project/xiezhi/pdp/policytest"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
 
@@ -185,5 +187,46 @@ func TestFormatKnowsItsFiles(t *testing.T) {
 	}
 	if out, err := Format("a.yaml", []byte("a:  1")); err != nil || string(out) != "a:  1" || Formats("a.yaml") {
 		t.Errorf("got %q, %v", out, err)
+	}
+}
+
+// Every shipped policy is compiled, and in every shipped case both engines
+// give one answer, which is the compiled one and not topdown's in its place.
+func TestShippedPoliciesAreCompiledAndBothEnginesAgreeOnTheirCases(t *testing.T) {
+	shipped, err := Shipped()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := NewWith(Options{RegoEngine: "both", Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	release, err := e.Compile(t.Context(), shipped)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if left := e.RegoFallbacks(release); len(left) > 0 {
+		t.Errorf("not compiled: %+v", left)
+	}
+	if s := e.RegoStats(release); s.Topdown != 0 || s.Compiled < 10 {
+		t.Errorf("%d policies are compiled, %d are not", s.Compiled, s.Topdown)
+	}
+	report := e.Test(t.Context(), release, policytest.Options{NoCoverage: true})
+	if !report.OK() {
+		t.Error(report.AsFaults())
+	}
+	s := e.RegoStats(release)
+	if s.Differences > 0 || s.Panics > 0 || s.Compared < 500 {
+		t.Errorf("compared %d answers: %d differ, %d panicked", s.Compared, s.Differences, s.Panics)
+	}
+	t.Logf("compared %d answers, settled by topdown: %v", s.Compared, s.Settled)
+	for policy, n := range s.Settled {
+		t.Errorf("%s: topdown answered %d times", policy, n)
+	}
+}
+
+func TestAnEngineThatIsNoneIsRefused(t *testing.T) {
+	if _, err := NewWith(Options{RegoEngine: "wasm"}); err == nil || !strings.Contains(err.Error(), "wasm") {
+		t.Errorf("got %v", err)
 	}
 }

@@ -67,9 +67,11 @@ type Feed struct {
 	turn     chan struct{}
 	loaded   bool
 	position uint64
-	newest   uint64       // number of the newest release that was distributed
-	rollout  *pap.Rollout // the newest, or nil
-	target   uint64       // the release that is to be active
+	newest   uint64            // number of the newest release that was distributed
+	files    []pap.ReleaseFile // of that release
+	content  *bundles.Content  // of that release; nil before the first
+	rollout  *pap.Rollout      // the newest, or nil
+	target   uint64            // the release that is to be active
 	release  *pdp.Release
 	dynamic  *pdp.Dynamic
 	// compiling is the release that is being compiled, or nil.
@@ -230,7 +232,7 @@ func (f *Feed) apply(ctx context.Context, u update) error {
 	changed := len(u.Records) > 0
 	f.loaded, f.position, f.dynamic, f.rollout, f.target = true, u.Head.Position, dynamic, u.rollout, u.target
 	if u.Release != nil {
-		f.newest = u.Release.Number
+		f.newest, f.files, f.content = u.Release.Number, u.Release.Files, u.Content
 	}
 	if f.config.Distribute != nil {
 		f.config.Distribute(u.Update)

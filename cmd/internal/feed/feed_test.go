@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -28,6 +29,28 @@ type broken struct {
 	err   atomic.Pointer[error]
 	hangs atomic.Bool
 	views atomic.Int64
+	blobs atomic.Int64 // that were read
+	puts  atomic.Int64 // that were written
+}
+
+// counted counts the blobs that are read and written.
+type counted struct {
+	pap.Tx
+	blobs, puts *atomic.Int64
+}
+
+func (c counted) Blob(digest bundles.Digest) ([]byte, error) {
+	c.blobs.Add(1)
+	return c.Tx.Blob(digest)
+}
+
+func (c counted) PutBlob(digest bundles.Digest, data []byte) error {
+	c.puts.Add(1)
+	return c.Tx.PutBlob(digest, data)
+}
+
+func (b *broken) Update(ctx context.Context, fn func(pap.Tx) error) error {
+	return b.Store.Update(ctx, func(tx pap.Tx) error { return fn(counted{tx, &b.blobs, &b.puts}) })
 }
 
 func (b *broken) View(ctx context.Context, fn func(pap.Tx) error) error {
@@ -39,7 +62,7 @@ func (b *broken) View(ctx context.Context, fn func(pap.Tx) error) error {
 	if err := b.err.Load(); err != nil && *err != nil {
 		return *err
 	}
-	return b.Store.View(ctx, fn)
+	return b.Store.View(ctx, func(tx pap.Tx) error { return fn(counted{tx, &b.blobs, &b.puts}) })
 }
 
 func (b *broken) fail(err error) { b.err.Store(&err) }
@@ -174,6 +197,114 @@ func TestOthersAreToldOfEveryReadInOrderAndWithoutGaps(t *testing.T) {
 	}
 	if last.Release.Number != 2 || len(last.Records) != 2 || last.Records[0].Position != 2 || last.Records[1].Position != 3 || last.Head != (authz.Revision{Release: 2, Position: 3}) {
 		t.Errorf("%+v", last)
+	}
+}
+
+func TestOfALaterReleaseTheFilesAreReadThatChanged(t *testing.T) {
+	r := newRig(t, nil)
+	files := map[string]string{}
+	publish := func(number uint64) {
+		var list []bundles.File
+		release := pap.Release{Number: number, Author: "a", CreatedAt: time.Now()}
+		r.update(t, func(tx pap.Tx) error {
+			for p, text := range files {
+				digest := bundles.Digest(sha256.Sum256([]byte(text)))
+				list = append(list, bundles.File{Path: p, Data: []byte(text)})
+				release.Files = append(release.Files, pap.ReleaseFile{Path: p, Digest: digest, Size: len(text)})
+				if err := tx.PutBlob(digest, []byte(text)); err != nil {
+					return err
+				}
+			}
+			content, err := bundles.NewContent(list)
+			if err != nil {
+				return err
+			}
+			release.Digest = content.Digest()
+			return tx.InsertRelease(release)
+		})
+	}
+	for i := range 20 {
+		files[fmt.Sprintf("tables/t/t%02d.json", i)] = fmt.Sprint(i)
+	}
+	for number, change := range []func(){
+		func() {},
+		func() { files["tables/t/t07.json"] = "700" },
+		func() {
+			delete(files, "tables/t/t00.json")
+			delete(files, "tables/t/t19.json")
+			files["tables/t/t03a.json"], files["tables/t/t99.json"] = "31", "99"
+		},
+	} {
+		change()
+		publish(uint64(number + 1))
+		before := r.store.blobs.Load()
+		r.sync(t)
+		if got, want := r.store.blobs.Load()-before, []int64{20, 1, 2}[number]; got != want {
+			t.Errorf("release %d: %d files were read, want %d", number+1, got, want)
+		}
+		if got := r.updates[len(r.updates)-1]; got.Release.Number != uint64(number+1) || got.Content.Digest() != got.Release.Digest || len(got.Content.Files()) != len(files) {
+			t.Errorf("release %d: told of %+v", number+1, got.Release)
+		}
+	}
+}
+
+// anything lets every candidate pass.
+type anything struct{ pap.Candidate }
+
+func (anything) Check(context.Context, *bundles.Content, []string) (pap.Candidate, error) {
+	return anything{}, nil
+}
+
+func TestPublishingReadsAndStoresTheFilesThatChanged(t *testing.T) {
+	r := newRig(t, nil)
+	var ids atomic.Int64
+	open := func() *pap.Service {
+		return pap.New(pap.Config{Store: r.store, Gate: anything{}, Now: time.Now, NewID: func() string { return fmt.Sprint("id", ids.Add(1)) },
+			CatchUp: func(context.Context) error { return nil }})
+	}
+	service, actor := open(), pap.Actor{Name: "user:a", May: func(context.Context, string, string) error { return nil }}
+	files := map[string]string{}
+	for i := range 20 {
+		files[fmt.Sprintf("tables/t/t%02d.json", i)] = fmt.Sprint(i)
+	}
+	for number, row := range []struct {
+		change      func()
+		reads, puts int64
+	}{
+		{func() {}, 0, 20},
+		{func() { files["tables/t/t07.json"] = "700" }, 0, 1},
+		{func() { delete(files, "tables/t/t03.json"); files["tables/t/t99.json"] = "3" }, 0, 1},
+		{func() { delete(files, "tables/t/t00.json") }, 0, 0},
+		{func() { service = open(); files["tables/t/t98.json"] = "98" }, 19, 1}, // after a start
+	} {
+		row.change()
+		var list []bundles.File
+		for p, text := range files {
+			list = append(list, bundles.File{Path: p, Data: []byte(text)})
+		}
+		content, err := bundles.NewContent(list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		reads, puts := r.store.blobs.Load(), r.store.puts.Load()
+		release, _, err := service.PublishContent(t.Context(), actor, content, "", false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if reads, puts = r.store.blobs.Load()-reads, r.store.puts.Load()-puts; reads != row.reads || puts != row.puts {
+			t.Errorf("release %d: %d files read and %d stored, want %d and %d", number+1, reads, puts, row.reads, row.puts)
+		}
+		err = r.store.View(t.Context(), func(tx pap.Tx) error {
+			stored, err := tx.Release(release.Number)
+			if err != nil {
+				return err
+			}
+			_, err = pap.ReadContent(tx, stored) // which holds the files against the digest
+			return err
+		})
+		if err != nil || len(release.Files) != len(files) || release.Digest != content.Digest() {
+			t.Errorf("release %d: %v", number+1, err)
+		}
 	}
 }
 

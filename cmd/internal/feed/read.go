@@ -84,7 +84,7 @@ func nodeTarget(r *pap.Rollout, head uint64) uint64 {
 // the one to be compiled.
 func (f *Feed) readReleases(tx pap.Tx, u *update) error {
 	if u.Head.Release > f.newest {
-		r, content, err := readRelease(tx, u.Head.Release)
+		r, content, err := f.readRelease(tx, u.Head.Release)
 		if err != nil {
 			return err
 		}
@@ -98,16 +98,22 @@ func (f *Feed) readReleases(tx pap.Tx, u *update) error {
 		return nil
 	}
 	var err error
-	_, u.content, err = readRelease(tx, u.target)
+	_, u.content, err = f.readRelease(tx, u.target)
 	return err
 }
 
-func readRelease(tx pap.Tx, number uint64) (pap.Release, *bundles.Content, error) {
+// readRelease reads of a release what the newest one that was distributed does
+// not have.
+func (f *Feed) readRelease(tx pap.Tx, number uint64) (pap.Release, *bundles.Content, error) {
 	r, err := tx.Release(number)
 	if err != nil {
 		return r, nil, fmt.Errorf("release %d: %w", number, err)
 	}
-	content, err := pap.ReadContent(tx, r)
+	if f.content == nil {
+		content, err := pap.ReadContent(tx, r)
+		return r, content, err
+	}
+	content, err := pap.ReadContentFrom(tx, r, f.files, f.content)
 	return r, content, err
 }
 

@@ -119,6 +119,32 @@ func TestTooManyWebhooksAreRefusedUntilTimePasses(t *testing.T) {
 	}
 }
 
+func TestNobodyWithoutTheSecretKeepsTheGitHostOut(t *testing.T) {
+	now := time.Now()
+	i, r := install(t), gitrepo.New(t)
+	s := i.source(r.Remote, func(c *Config) {
+		c.WebhookSecretFile = secretFile(t, "s3cret")
+		c.Now = func() time.Time { return now }
+	})
+	count := map[error]int{}
+	for n := range 10 * hooksAtOnce {
+		err := s.Webhook(sign("guess", "{}"), "", []byte("{}"))
+		for _, known := range []error{pap.ErrSignature, pap.ErrBusy} {
+			if errors.Is(err, known) {
+				count[known]++
+			}
+		}
+		if n%hooksAtOnce == 0 {
+			if err := s.Webhook(sign("s3cret", "{}"), "", []byte("{}")); err != nil {
+				t.Fatalf("after %d bad calls the git host is told: %v", n, err)
+			}
+		}
+	}
+	if count[pap.ErrSignature] != hooksAtOnce || count[pap.ErrBusy] != 9*hooksAtOnce {
+		t.Errorf("bad calls are answered %v", count)
+	}
+}
+
 func TestAWebhookPublishesLongBeforeThePoll(t *testing.T) {
 	i, r, _, _ := started(t)
 	s := i.source(r.Remote, func(c *Config) { c.WebhookSecretFile, c.Poll = secretFile(t, "s3cret"), time.Hour })

@@ -63,7 +63,9 @@ type Source struct {
 	config   Config
 	name     string // the address's one form
 	notifier *notifier
-	hooks    limiter
+	hooks    limiter // calls of the webhook that are signed
+
+	strangers limiter // calls that are not
 
 	turn  chan struct{} // holds a value while a round is under way
 	wake  chan struct{}

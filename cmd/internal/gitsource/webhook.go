@@ -18,19 +18,25 @@ import (
 // (X-Gitlab-Token). What the body says is not believed: a good call only asks
 // for a fetch, so that a call sent again does no harm. Errors are
 // [pap.ErrNotFound] without a secret, [pap.ErrSignature] and [pap.ErrBusy].
+//
+// Good calls and bad ones are limited apart: whoever sends bad ones keeps none
+// of the git host's from being taken. The door bounds the body.
 func (s *Source) Webhook(signature, token string, body []byte) error {
 	if s.config.WebhookSecretFile == "" {
 		return pap.ErrNotFound
-	}
-	if !s.hooks.take(s.config.Now()) {
-		return pap.ErrBusy
 	}
 	secret, err := readSecret("policies_webhook_secret_file", s.config.WebhookSecretFile)
 	if err != nil {
 		return err
 	}
 	if !signed(secret, signature, token, body) {
+		if !s.strangers.take(s.config.Now()) {
+			return pap.ErrBusy
+		}
 		return pap.ErrSignature
+	}
+	if !s.hooks.take(s.config.Now()) {
+		return pap.ErrBusy
 	}
 	select {
 	case s.wake <- struct{}{}:
@@ -43,15 +49,18 @@ func (s *Source) Webhook(signature, token string, body []byte) error {
 func signed(secret, signature, token string, body []byte) bool {
 	if text, ok := strings.CutPrefix(signature, "sha256="); ok {
 		given, err := hex.DecodeString(text)
+		if err != nil || len(given) != sha256.Size {
+			return false // without reading the body
+		}
 		mac := hmac.New(sha256.New, []byte(secret))
 		mac.Write(body)
-		return err == nil && hmac.Equal(given, mac.Sum(nil))
+		return hmac.Equal(given, mac.Sum(nil))
 	}
 	given, want := sha256.Sum256([]byte(token)), sha256.Sum256([]byte(secret)) // equal lengths tell nothing
 	return signature == "" && token != "" && subtle.ConstantTimeCompare(given[:], want[:]) == 1
 }
 
-// Calls of the webhook that are looked at: anybody may send them.
+// Calls of the webhook that are taken, and bad ones that are told why.
 const (
 	hooksPerSecond = 10
 	hooksAtOnce    = 30

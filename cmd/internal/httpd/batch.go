@@ -148,19 +148,25 @@ func (c *call) askAll(questions []question, how semantic, caller pdp.Caller) []a
 		}
 		return answers
 	}
-	workers := min(runtime.GOMAXPROCS(0), len(questions))
 	var next atomic.Int64
-	var wg sync.WaitGroup
-	for range workers {
-		wg.Go(func() {
-			for i := int(next.Add(1)) - 1; i < len(questions); i = int(next.Add(1)) - 1 {
-				ask(i)
-			}
-		})
+	work := func() {
+		for i := int(next.Add(1)) - 1; i < len(questions); i = int(next.Add(1)) - 1 {
+			ask(i)
+			runtime.Gosched() // other calls wait for one item, not for the batch
+		}
 	}
+	var wg sync.WaitGroup
+	for range batchWorkers(len(questions)) - 1 {
+		wg.Go(work)
+	}
+	work()
 	wg.Wait()
 	return answers
 }
+
+// batchWorkers is how many items are decided at once: with half of the cores,
+// so that a batch leaves the others to single calls.
+func batchWorkers(items int) int { return min(max(1, runtime.GOMAXPROCS(0)/2), items) }
 
 // decideItem keeps a panic inside its item: it would end the process from a
 // worker.
@@ -296,20 +302,31 @@ func (c *call) itemRequest(body, item authz.Value, i int) (authz.Request, error)
 	if item.Kind() != authz.KindObject {
 		return authz.Request{}, &authz.FieldError{Path: prefix, Detail: fmt.Sprintf("want an object, not a %s", item.Kind())}
 	}
-	merged := item
+	req, err := c.requestOf(withDefaults(body, item))
+	if err != nil {
+		return authz.Request{}, itemError(err, body, item, prefix)
+	}
+	return req, nil
+}
+
+// withDefaults is the item with the request members that it lacks taken from
+// body.
+func withDefaults(body, item authz.Value) authz.Value {
+	members := make([]authz.Member, item.Len(), item.Len()+len(requestMembers))
+	copy(members, item.Members())
 	for _, name := range requestMembers {
 		if _, own := item.Get(name); own {
 			continue
 		}
 		if inherited, ok := body.Get(name); ok {
-			merged = merged.With(name, inherited)
+			members = append(members, authz.Member{Name: name, Value: inherited})
 		}
 	}
-	req, err := c.requestOf(merged)
-	if err != nil {
-		return authz.Request{}, itemError(err, body, item, prefix)
+	if len(members) == item.Len() {
+		return item
 	}
-	return req, nil
+	merged, _ := authz.ObjectValue(members...) // the names differ
+	return merged
 }
 
 func itemError(err error, body, item authz.Value, prefix string) error {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/gofiber/fiber/v2"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/xiezhi-project/xiezhi/cmd/internal/access"
 	"github.com/xiezhi-project/xiezhi/pap"
@@ -25,10 +26,13 @@ import (
 type call struct {
 	*Server
 	ctx    context.Context // ends with [callTimeout], or when the server gives up waiting
+	time   callTime
 	fiber  *fiber.Ctx
 	route  *Route
 	caller access.Caller
 	asked  bool // a right of the route was asked for
+	// succeeded counts answers with the route's own status; nil outside routes.
+	succeeded prometheus.Counter
 	// instead is kept under the Idempotency-Key in place of the answer.
 	instead json.RawMessage
 }
@@ -43,9 +47,9 @@ func (c *call) run() (err error) {
 			err = errInternal
 		}
 	}()
-	ctx, cancel := context.WithTimeout(c.base, callTimeout)
-	defer cancel()
-	c.ctx = ctx
+	c.time.begin(c.base, callTimeout)
+	defer c.time.end()
+	c.ctx = &c.time
 	if !validHost(c.fiber.Request().Header.Host()) {
 		return errHost
 	}
@@ -58,7 +62,7 @@ func (c *call) run() (err error) {
 	if c.route.Public {
 		return c.route.handle(c)
 	}
-	c.caller, err = c.config.Guard.Authenticate(ctx, string(c.fiber.Request().Header.Peek(fiber.HeaderAuthorization)))
+	c.caller, err = c.config.Guard.Authenticate(c.ctx, string(c.fiber.Request().Header.Peek(fiber.HeaderAuthorization)))
 	if err != nil {
 		return err
 	}
@@ -311,7 +315,7 @@ func (c *call) setRevision(r authz.Revision) {
 // logCall writes one line per call, without bodies, query or credential.
 // Decisions and probes that went well are written at debug level only: the
 // audit store has the one, nobody misses the other.
-func (s *Server) logCall(c *call, status int, took time.Duration) {
+func (s *Server) logCall(c *call, status int, started time.Time) {
 	level := slog.LevelInfo
 	if status < http.StatusBadRequest && (c.route.Public || slices.Contains(c.route.Rights, RightDecide)) {
 		level = slog.LevelDebug
@@ -326,7 +330,7 @@ func (s *Server) logCall(c *call, status int, took time.Duration) {
 		slog.String("method", string(request.Header.Method())),
 		slog.String("path", string(request.URI().PathOriginal())),
 		slog.Int("status", status),
-		slog.Duration("took", took),
+		slog.Duration("took", s.config.Now().Sub(started)),
 		slog.String("request_id", s.requestID(c.fiber)),
 		slog.String("remote", c.fiber.Context().RemoteAddr().String()),
 	}

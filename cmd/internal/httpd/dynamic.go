@@ -207,6 +207,13 @@ func (c *call) endDynamic() error {
 	if err != nil {
 		return err
 	}
+	if wait > 0 {
+		if end, busy := c.waits.begin(c.caller.TokenID, c.caller.Tenant); busy != nil {
+			wait = 0 // closing is never refused; the answer says who has not acknowledged it
+		} else {
+			defer end()
+		}
+	}
 	ended, revision, err := c.config.PAP.EndDynamic(c.ctx, c.actor(), id, c.query("reason"), wait)
 	return c.changed(http.StatusOK, ended, revision, err)
 }

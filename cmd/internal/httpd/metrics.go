@@ -17,18 +17,45 @@ import (
 // RightMetrics is the right to read the metrics, a right at the platform.
 const RightMetrics = "metrics.read"
 
-// Measure is one number of another package; it is read whenever the metrics are.
+// Measure is one number of another package, or one for each value of a label;
+// it is read whenever the metrics are.
 type Measure struct {
 	Name, Help string
 	Total      bool // it counts what happened since the start and never falls
 	Read       func() float64
+	// Label and ReadEach are for numbers by label; then there is no Read.
+	Label    string
+	ReadEach func() map[string]float64
 }
 
 func (m Measure) collector() prometheus.Collector {
+	if m.ReadEach != nil {
+		return labelled{m, prometheus.NewDesc(m.Name, m.Help, []string{m.Label}, nil)}
+	}
 	if m.Total {
 		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: m.Name, Help: m.Help}, m.Read)
 	}
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: m.Name, Help: m.Help}, m.Read)
+}
+
+// labelled collects a Measure by label.
+type labelled struct {
+	Measure
+	desc *prometheus.Desc
+}
+
+// Describe implements prometheus.Collector.
+func (l labelled) Describe(to chan<- *prometheus.Desc) { to <- l.desc }
+
+// Collect implements prometheus.Collector.
+func (l labelled) Collect(to chan<- prometheus.Metric) {
+	kind := prometheus.GaugeValue
+	if l.Total {
+		kind = prometheus.CounterValue
+	}
+	for value, n := range l.ReadEach() {
+		to <- prometheus.MustNewConstMetric(l.desc, kind, n, value)
+	}
 }
 
 // metrics are this server's own; Config.Measures add those of other packages.
@@ -83,6 +110,11 @@ func newMetrics(config Config) (*metrics, error) {
 		}
 	}
 	return m, nil
+}
+
+// answered is the counter of calls of an operation with a status.
+func (m *metrics) answered(operation string, status int) prometheus.Counter {
+	return m.requests.WithLabelValues(operation, statusText(status))
 }
 
 // decided counts one decision.

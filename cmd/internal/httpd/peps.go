@@ -108,6 +108,16 @@ func (c *call) awaitRelease() error {
 	if err != nil {
 		return err
 	}
+	if err := c.allow("pep.read", c.caller.Tenant); err != nil {
+		return err
+	}
+	if wait > 0 {
+		end, err := c.waits.begin(c.caller.TokenID, c.caller.Tenant)
+		if err != nil {
+			return err
+		}
+		defer end()
+	}
 	var reached pap.Acknowledged
 	if revision, malformed := authz.ParseRevision(text); malformed == nil {
 		reached, err = c.config.PAP.AwaitRevision(c.ctx, c.actor(), revision, quorum, wait)

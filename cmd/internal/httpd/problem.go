@@ -240,7 +240,7 @@ func (c *call) fail(err error) {
 	switch p.Status {
 	case http.StatusUnauthorized:
 		response.Header.Set(fiber.HeaderWWWAuthenticate, `Bearer realm="xiezhi"`)
-	case http.StatusServiceUnavailable:
+	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
 		response.Header.Set(fiber.HeaderRetryAfter, "1")
 	}
 	if c.route.AuthZEN {

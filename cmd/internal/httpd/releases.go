@@ -52,6 +52,7 @@ func (c *call) publishRelease() error {
 		Note     string         `json:"note"`
 		Stages   []pap.Selector `json:"stages"`
 		MinStage int            `json:"min_stage_seconds"`
+		Tenants  []string       `json:"tenants"`
 	}](c)
 	if err != nil {
 		return err
@@ -61,6 +62,7 @@ func (c *call) publishRelease() error {
 	}
 	release, revision, err := c.config.PAP.Publish(c.ctx, c.actor(), pap.Publication{
 		Drafts: body.Drafts, Note: body.Note, Stages: body.Stages, MinStage: time.Duration(body.MinStage) * time.Second,
+		Tenants: body.Tenants,
 	})
 	return c.published(release, revision, err)
 }

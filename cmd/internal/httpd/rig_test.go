@@ -56,9 +56,14 @@ type recorder struct {
 	mu   sync.Mutex
 	all  []pdp.Record
 	fail error
+	// write takes records in place of all.
+	write func(d *pdp.Record) error
 }
 
 func (r *recorder) Record(_ context.Context, d *pdp.Record) error {
+	if r.write != nil {
+		return r.write(d)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.fail == nil {

@@ -32,7 +32,7 @@ func (s *site) isAt(number uint64, stage int, state pap.RolloutState) {
 func TestARolloutGoesOnWhenEveryPEPOfItsStageHasAcknowledged(t *testing.T) {
 	onEveryDatabase(t, func(t *testing.T, s *site) {
 		c1 := s.pep("acme", "c1", 2, canary.Labels)
-		c2 := s.pep("globex", "c2", 2, canary.Labels)
+		c2 := s.pep("", "c2", 2, canary.Labels)
 		e1 := s.pep("acme", "e1", 2, nil)
 		gone := s.pep("acme", "gone", 2, canary.Labels)
 		gone.Connected = false
@@ -285,5 +285,78 @@ func TestGrantsAreMintedDuringARolloutAndEndWithTheRuleTheyName(t *testing.T) {
 		if !ended(g) {
 			t.Error("a grant for a rule that changed outlives the rollout")
 		}
+	})
+}
+
+// Ids and labels are what a PEP says of itself: whoever has a PEP's token may
+// call itself by a stage's.
+func TestOnlyPEPsWhoseCredentialsSpeakForAStageHoldOrHaltIt(t *testing.T) {
+	onEveryDatabase(t, func(t *testing.T, s *site) {
+		n := s.nodes[0]
+		stranger := s.pep("globex", "stranger", 2, canary.Labels) // acme's part changes
+		opa := s.pep("", "opa", 2, canary.Labels)
+		opa.Kind = pap.KindOPA // keeps the base
+		own, platform := s.pep("acme", "own", 2, canary.Labels), s.pep("", "gw", 2, canary.Labels)
+		s.seen(stranger, opa, own, platform)
+		s.publish([]pap.Selector{canary})
+		s.rejects(stranger, 3, "I do not like it")
+		s.step(n)
+		s.isAt(3, 0, pap.RolloutRunning)
+		if p := s.rollout(3).Progress[0]; p != (pap.StageProgress{Connected: 2}) {
+			t.Errorf("progress %+v", p)
+		}
+		if p, err := n.PEP(t.Context(), admin.LocalActor(), "stranger"); err != nil || p.Rejected == nil || p.Rejected.Reason != "I do not like it" {
+			t.Errorf("it is not shown: %+v, %v", p, err)
+		}
+		s.acks(own, 3)
+		s.step(n)
+		s.isAt(3, 0, pap.RolloutRunning) // the platform's own is waited for
+		s.acks(platform, 3)
+		s.step(n)
+		s.isAt(3, 0, pap.RolloutDone)
+	})
+}
+
+func TestARejectionOfWhatWasNeverSentHaltsNothing(t *testing.T) {
+	onEveryDatabase(t, func(t *testing.T, s *site) {
+		n := s.nodes[0]
+		p := s.pep("acme", "own", 2, canary.Labels)
+		s.seen(p)
+		s.publish([]pap.Selector{canary})
+		p.Rejected = &pap.Rejection{Release: 3, Reason: "guessed"}
+		p.Offered = 2
+		s.seen(p)
+		s.step(n)
+		s.isAt(3, 0, pap.RolloutRunning)
+		p.Offered = 3
+		s.seen(p)
+		p.Offered = 0 // another node, which did not send it
+		s.seen(p)
+		s.step(n)
+		s.isAt(3, 0, pap.RolloutHalted)
+	})
+}
+
+func TestARolloutNamesTenantsWhoseOwnPEPsCount(t *testing.T) {
+	onEveryDatabase(t, func(t *testing.T, s *site) {
+		p := s.pep("globex", "g", 2, canary.Labels)
+		s.seen(p)
+		for name, wrong := range map[string]pap.Publication{
+			"none such":       {Stages: []pap.Selector{canary}, Tenants: []string{"hooli"}},
+			"no tenant":       {Stages: []pap.Selector{canary}, Tenants: []string{""}},
+			"without a stage": {Tenants: []string{"globex"}},
+		} {
+			if _, err := s.tryPublish(admin.LocalActor(), wrong); !errors.As(err, new(*authz.FieldError)) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		_, err := s.tryPublish(admin.LocalActor(), pap.Publication{Stages: []pap.Selector{canary}, Tenants: []string{"globex"}})
+		s.must(err)
+		if r := s.rollout(3); len(r.Tenants) != 2 || !r.Speaks("acme") || !r.Speaks("globex") || !r.Speaks("") || r.Speaks("hooli") {
+			t.Errorf("who speaks: %q", r.Tenants)
+		}
+		s.rejects(p, 3, "bad")
+		s.step(s.nodes[0])
+		s.isAt(3, 0, pap.RolloutHalted)
 	})
 }

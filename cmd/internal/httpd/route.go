@@ -93,9 +93,10 @@ func (s *Server) register(r *Route) {
 
 // handler is the one way through which every call goes.
 func (s *Server) handler(r *Route) fiber.Handler {
+	succeeded := s.metrics.answered(r.Operation, r.Status)
 	return func(f *fiber.Ctx) error {
 		started := s.config.Now()
-		c := &call{Server: s, fiber: f, route: r}
+		c := &call{Server: s, fiber: f, route: r, succeeded: succeeded}
 		s.identify(f)
 		if err := c.run(); err != nil {
 			c.fail(err)
@@ -109,16 +110,27 @@ func (s *Server) handler(r *Route) fiber.Handler {
 func (s *Server) finish(c *call, started time.Time) {
 	s.protect(c.fiber)
 	status := c.fiber.Response().StatusCode()
-	s.metrics.requests.WithLabelValues(c.route.Operation, statusText(status)).Inc()
-	s.logCall(c, status, s.config.Now().Sub(started))
+	if c.succeeded != nil && status == c.route.Status {
+		c.succeeded.Inc()
+	} else {
+		s.metrics.answered(c.route.Operation, status).Inc()
+	}
+	s.logCall(c, status, started)
+}
+
+// protection are the security headers, named as they are sent.
+var protection = [...]struct{ name, value []byte }{
+	{[]byte("Cache-Control"), []byte("no-store")},
+	{[]byte("X-Content-Type-Options"), []byte("nosniff")},
+	{[]byte("Content-Security-Policy"), []byte("default-src 'none'; frame-ancestors 'none'")},
 }
 
 // protect sets the security headers.
 func (s *Server) protect(f *fiber.Ctx) {
 	h := &f.Response().Header
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+	for _, p := range &protection {
+		h.SetCanonical(p.name, p.value)
+	}
 	if s.tls != nil {
 		h.Set("Strict-Transport-Security", "max-age=31536000")
 	}

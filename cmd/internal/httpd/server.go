@@ -121,6 +121,7 @@ type Server struct {
 	cancel context.CancelFunc
 
 	inFlight sync.Map // idempotency keys of calls under way
+	waits    waits
 }
 
 // New builds a server; it refuses an incomplete route table and unreadable TLS

@@ -178,7 +178,7 @@ func (s *site) acks(p pap.PEP, release uint64) {
 
 func (s *site) rejects(p pap.PEP, release uint64, reason string) {
 	s.t.Helper()
-	p.SeenAt, p.Rejects, p.Rejected = s.now(), 1, &pap.Rejection{Release: release, Reason: reason, At: s.now()}
+	p.SeenAt, p.Rejects, p.Offered, p.Rejected = s.now(), 1, release, &pap.Rejection{Release: release, Reason: reason, At: s.now()}
 	s.seen(p)
 }
 

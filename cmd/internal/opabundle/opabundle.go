@@ -97,7 +97,7 @@ func isModule(path string, tenants []string) bool {
 
 func allTenants(content *bundles.Content, tables *pdp.Tables) []string {
 	var all []string
-	for tenant := range tables.Tenants {
+	for tenant := range tables.All() {
 		all = append(all, tenant)
 	}
 	for _, f := range content.Files() {
@@ -123,7 +123,7 @@ func manifest(revision string, tenants []string) map[string]any {
 func document(tables *pdp.Tables, tenants []string) map[string]any {
 	own := map[string]any{}
 	for _, tenant := range tenants {
-		if t, ok := tables.Tenants[tenant]; ok {
+		if t := tables.Tenant(tenant); t.Len() > 0 {
 			own[tenant] = map[string]any{"tables": t.Any()}
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/xiezhi-project/xiezhi/bundles"
+	"github.com/xiezhi-project/xiezhi/cmd/internal/access"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/opabundle"
 	"github.com/xiezhi-project/xiezhi/pap"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
@@ -52,7 +53,7 @@ func (d *Door) bundle(c *call) error {
 		return err
 	}
 	if waited { // a right may have gone while the agent waited
-		if c.caller, err = d.authenticate(c.r); err != nil {
+		if c.caller, err = access.OfRequest(d.config.Guard, c.r); err != nil {
 			return err
 		}
 		if err := d.maySubscribe(c, name, tenants); err != nil {

@@ -3,7 +3,6 @@ package opadoor
 import (
 	"context"
 	"crypto"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -27,9 +26,7 @@ const (
 
 // Guard says who calls and what the caller may do.
 type Guard interface {
-	Authenticate(ctx context.Context, authorization string) (access.Caller, error)
-	// AuthenticateCertificate takes a certificate that TLS has verified.
-	AuthenticateCertificate(ctx context.Context, cert *x509.Certificate) (access.Caller, error)
+	access.Authenticator
 	// Allow returns nil where the caller has the right in the tenant
 	// ([pap.Platform] for the platform).
 	Allow(ctx context.Context, c access.Caller, right, tenant string) error
@@ -65,8 +62,9 @@ type Door struct {
 	uploads chan struct{} // a place for each upload that is read at once
 
 	mu      sync.Mutex
-	shares  map[string]chan struct{} // places by the caller's tenant
-	closed  chan struct{}            // when Run ends
+	shares  map[string]*share // places by the caller's tenant
+	waiting int               // for a place
+	closed  chan struct{}     // when Run ends
 	head    head
 	entries map[string]*entry
 	now     *generation // what is built from; the builder's own
@@ -80,24 +78,13 @@ type head struct {
 }
 
 // target is the release that stock agents are given, 0 for none.
-func (h *head) target() uint64 {
-	if r := h.rollout; r != nil && r.State != pap.RolloutDone && r.Release == h.release {
-		return r.Base
-	}
-	return h.release
-}
-
-// How many logs and reports are read at once: of all, and of one tenant.
-const (
-	maxUploads = 32
-	maxShare   = 8
-)
+func (h *head) target() uint64 { return h.rollout.NodeTarget(h.release) }
 
 // New returns a Door.
 func New(config Config) *Door {
 	d := &Door{
 		config: config, work: make(chan struct{}, 1), uploads: make(chan struct{}, maxUploads),
-		shares: map[string]chan struct{}{}, closed: make(chan struct{}), entries: map[string]*entry{},
+		shares: map[string]*share{}, closed: make(chan struct{}), entries: map[string]*entry{},
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /bundles/{name}", d.serve("opaBundle", d.bundle))
@@ -129,22 +116,13 @@ func (d *Door) serve(operation string, handle func(c *call) error) http.HandlerF
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		c := &call{w: w, r: r, operation: operation}
 		var err error
-		if c.caller, err = d.authenticate(r); err == nil {
+		if c.caller, err = access.OfRequest(d.config.Guard, r); err == nil {
 			err = handle(c)
 		}
 		if err != nil && r.Context().Err() == nil {
 			d.fail(c, err)
 		}
 	}
-}
-
-// authenticate takes a token, or else the certificate of the connection.
-func (d *Door) authenticate(r *http.Request) (access.Caller, error) {
-	header := r.Header.Get("Authorization")
-	if header == "" && r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
-		return d.config.Guard.AuthenticateCertificate(r.Context(), r.TLS.VerifiedChains[0][0])
-	}
-	return d.config.Guard.Authenticate(r.Context(), header)
 }
 
 // Update is told of every successful read of the store, in order.
@@ -212,7 +190,11 @@ func (d *Door) fail(c *call, err error) {
 		p.Status, p.Code = http.StatusServiceUnavailable, "unavailable"
 	}
 	if p.Status >= http.StatusInternalServerError {
-		d.config.Log.Error("a call of a stock agent failed", "operation", c.operation, "caller", c.caller.Name(), "error", err)
+		level := slog.LevelError
+		if errors.Is(err, errCrowded) {
+			level = slog.LevelInfo // a full house is no fault, and comes by the hundred
+		}
+		d.config.Log.Log(c.r.Context(), level, "a call of a stock agent failed", "operation", c.operation, "caller", c.caller.Name(), "error", err)
 		if p.Status == http.StatusServiceUnavailable {
 			c.w.Header().Set("Retry-After", "1")
 		}

@@ -25,9 +25,6 @@ const (
 	maxReason       = 1024 // bytes of why a bundle was not taken
 )
 
-// kindOPA is how the PAP calls a stock agent.
-const kindOPA = "opa"
-
 // report is a status report as OPA 1.22 sends it, as far as it is kept.
 type report struct {
 	Labels  map[string]string       `json:"labels"`
@@ -103,7 +100,7 @@ func (r *report) pep(c access.Caller, now time.Time) pap.PEP {
 	p := pap.PEP{
 		Key: pap.PEPKey(c.Tenant, c.Name(), id), ID: id, Tenant: c.Tenant, Subject: c.Name(),
 		Tenants: []string{bundles.AllTenants}, Labels: maps.Clone(r.Labels), Version: "opa " + r.Labels["version"],
-		Kind: kindOPA, SeenAt: now,
+		Kind: pap.KindOPA, SeenAt: now,
 	}
 	if c.Tenant != "" {
 		p.Tenants = []string{c.Tenant}

@@ -34,7 +34,7 @@ func (t *transaction) Audit(r authz.AuditRecord) error {
 	}
 	r = pap.RepairAudit(r)
 	stored, err := t.exec("INSERT INTO audit ("+auditColumns+") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (id) DO NOTHING",
-		r.ID, r.Time, r.Kind, r.Tenant, r.Actor, r.Subject, r.Action, r.Resource, r.Effect, r.Revision, string(r.Body.AppendJSON(nil)))
+		r.ID, r.Time, r.Kind, r.Tenant, r.Actor, r.Subject, r.Action, r.Resource, r.Effect, r.Revision, string(r.AppendBody(nil)))
 	if err != nil {
 		return t.fail(err, "store audit record %q", r.ID)
 	}
@@ -99,7 +99,7 @@ func (s *Store) InsertDecisions(ctx context.Context, records []authz.AuditRecord
 		ids, times, kinds = append(ids, r.ID), append(times, r.Time), append(kinds, string(r.Kind))
 		tenants, actors, subjects = append(tenants, r.Tenant), append(actors, r.Actor), append(subjects, r.Subject)
 		actions, resources, effects = append(actions, r.Action), append(resources, r.Resource), append(effects, r.Effect)
-		revisions, bodies = append(revisions, r.Revision), append(bodies, string(r.Body.AppendJSON(nil)))
+		revisions, bodies = append(revisions, r.Revision), append(bodies, string(r.AppendBody(nil)))
 	}
 	_, err := s.pool.Exec(ctx, "INSERT INTO decisions ("+auditColumns+`) SELECT * FROM unnest(
 		$1::text[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[])

@@ -53,17 +53,23 @@ func (s *Store) Seals(ctx context.Context, release uint64, audience string) ([]p
 	return list, nil
 }
 
-const putPEPs = `INSERT INTO peps (key, id, tenant, tenants, labels, connected, kind, release, position, rejected, honours_until, seen_at, body)
-	SELECT key, id, tenant, tenants::jsonb, labels::jsonb, connected, kind, release, position, rejected, honours_until, seen_at, body
+const putPEPs = `INSERT INTO peps (key, id, tenant, tenants, labels, connected, kind, release, position, rejected, honours_until, seen_at, offered, body)
+	SELECT key, id, tenant, tenants::jsonb, labels::jsonb, connected, kind, release, position, rejected, honours_until, seen_at, offered, body
 	FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::boolean[], $7::text[], $8::bigint[], $9::bigint[], $10::bigint[],
-		$11::timestamptz[], $12::timestamptz[], $13::text[])
-		AS p (key, id, tenant, tenants, labels, connected, kind, release, position, rejected, honours_until, seen_at, body)
+		$11::timestamptz[], $12::timestamptz[], $13::bigint[], $14::text[])
+		AS p (key, id, tenant, tenants, labels, connected, kind, release, position, rejected, honours_until, seen_at, offered, body)
 	ON CONFLICT (key) DO UPDATE SET id = excluded.id, tenant = excluded.tenant, tenants = excluded.tenants, labels = excluded.labels,
 		connected = excluded.connected, kind = excluded.kind, release = excluded.release, position = excluded.position,
-		rejected = excluded.rejected, honours_until = excluded.honours_until, seen_at = excluded.seen_at, body = excluded.body
-	WHERE peps.seen_at <= excluded.seen_at`
+		rejected = excluded.rejected, honours_until = excluded.honours_until, seen_at = excluded.seen_at,
+		offered = greatest(peps.offered, excluded.offered), body = excluded.body
+	WHERE peps.seen_at <= excluded.seen_at
+	RETURNING key, tenant, xmax = 0` // no transaction has locked a row before that is new
 
-// PutPEPs implements [pap.PEPStore], in one statement. Rows are locked in
+// offerPEPs keeps what PEPs were sent also of states that were not stored.
+const offerPEPs = `UPDATE peps SET offered = p.offered FROM unnest($1::text[], $2::bigint[]) AS p (key, offered)
+	WHERE peps.key = p.key AND peps.offered < p.offered`
+
+// PutPEPs implements [pap.PEPStore]. The first statement locks all rows, in
 // order of their keys, so that nodes do not wait for each other in a circle.
 func (s *Store) PutPEPs(ctx context.Context, peps []pap.PEP) error {
 	newest, err := pap.NewestPEPs(peps)
@@ -72,7 +78,7 @@ func (s *Store) PutPEPs(ctx context.Context, peps []pap.PEP) error {
 	}
 	var keys, ids, owners, tenants, labels, kinds, bodies []string
 	var connected []bool
-	var releases, positions, rejected []int64
+	var releases, positions, rejected, offered []int64
 	var honours, seen []time.Time
 	for _, p := range newest {
 		served, bears, body, err := p.Columns()
@@ -83,17 +89,75 @@ func (s *Store) PutPEPs(ctx context.Context, peps []pap.PEP) error {
 		tenants, labels, bodies = append(tenants, served), append(labels, bears), append(bodies, body)
 		connected, kinds, rejected = append(connected, p.Connected), append(kinds, p.Kind), append(rejected, clamp(p.RejectedRelease()))
 		releases, positions = append(releases, clamp(p.Revision.Release)), append(positions, clamp(p.Revision.Position))
-		honours, seen = append(honours, p.HonoursUntil), append(seen, p.SeenAt)
+		honours, seen, offered = append(honours, p.HonoursUntil), append(seen, p.SeenAt), append(offered, clamp(p.Offered))
 	}
-	if _, err := s.pool.Exec(ctx, putPEPs, keys, ids, owners, tenants, labels, connected, kinds, releases, positions, rejected, honours, seen, bodies); err != nil {
+	var refused []string
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, putPEPs, keys, ids, owners, tenants, labels, connected, kinds, releases, positions, rejected, honours, seen, offered, bodies)
+		if err != nil {
+			return err
+		}
+		added := map[string][]string{}
+		var key, tenant string
+		var isNew bool
+		stored, err := pgx.ForEachRow(rows, []any{&key, &tenant, &isNew}, func() error {
+			if isNew {
+				added[tenant] = append(added[tenant], key)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		if stored.RowsAffected() < int64(len(newest)) {
+			if _, err := tx.Exec(ctx, offerPEPs, keys, offered); err != nil {
+				return err
+			}
+		}
+		refused, err = s.makeRoom(ctx, tx, pap.NewestSeen(newest), added)
+		return err
+	})
+	if err == nil && len(refused) > 0 {
+		err = &pap.TooManyPEPsError{Most: s.pepsPerTenant, Keys: refused}
+	}
+	if err != nil {
 		return fmt.Errorf("store the state of %d PEPs: %w", len(newest), err)
 	}
 	return nil
 }
 
+// makeRoom holds tenants to their bound and returns the keys that are refused.
+// Rows that another node is writing stay. Two nodes that add some at one time
+// may together exceed the bound by what one of them adds.
+func (s *Store) makeRoom(ctx context.Context, tx pgx.Tx, now time.Time, added map[string][]string) (refused []string, err error) {
+	for tenant, keys := range added {
+		if tenant == "" {
+			continue
+		}
+		count := 0
+		if err := tx.QueryRow(ctx, "SELECT count(*) FROM peps WHERE tenant = $1", tenant).Scan(&count); err != nil {
+			return nil, err
+		}
+		over, err := pap.MakeRoom(count, s.pepsPerTenant, keys, func(excess int) (int, error) {
+			result, err := tx.Exec(ctx, `DELETE FROM peps WHERE key IN (SELECT key FROM peps
+				WHERE tenant = $1 AND NOT (connected AND seen_at >= $2) AND honours_until <= $3 ORDER BY seen_at LIMIT $4 FOR UPDATE SKIP LOCKED)`,
+				tenant, now.Add(-pap.PEPSilence), now, excess)
+			return int(result.RowsAffected()), err
+		})
+		if err != nil {
+			return nil, err
+		}
+		if _, err := tx.Exec(ctx, "DELETE FROM peps WHERE key = ANY ($1)", over); err != nil {
+			return nil, err
+		}
+		refused = append(refused, over...)
+	}
+	return refused, nil
+}
+
 // PEPs implements [pap.PEPStore].
 func (s *Store) PEPs(ctx context.Context, filter pap.PEPFilter, after string, limit int) ([]pap.PEP, error) {
-	q, err := pepQuery("body", filter, after)
+	q, err := pepQuery("body, offered", filter, after)
 	if err != nil {
 		return nil, err
 	}
@@ -104,10 +168,13 @@ func (s *Store) PEPs(ctx context.Context, filter pap.PEPFilter, after string, li
 	defer end()
 	scan := func(row pgx.Row) (p pap.PEP, err error) {
 		var body string
-		if err := row.Scan(&body); err != nil {
+		var offered int64
+		if err := row.Scan(&body, &offered); err != nil {
 			return p, err
 		}
-		return p, json.Unmarshal([]byte(body), &p)
+		err = json.Unmarshal([]byte(body), &p)
+		p.Offered = uint64(offered)
+		return p, err
 	}
 	list, err := collect(ctx, handle, scan, limit, q.orderBy("key"), q.args...)
 	if err != nil {
@@ -149,6 +216,9 @@ func pepQuery(what string, f pap.PEPFilter, after string) (query, error) {
 	default:
 		q.and("tenant =", f.Tenant)
 	}
+	if f.Owners != nil {
+		q.text += " AND tenant = ANY (" + q.arg(f.Owners) + ")"
+	}
 	if f.Serves != "" {
 		q.and("tenants ?|", []string{f.Serves, pap.AnyTenant})
 	}
@@ -170,6 +240,9 @@ func pepQuery(what string, f pap.PEPFilter, after string) (query, error) {
 	}
 	if f.Rejected != 0 {
 		q.and("rejected =", clamp(f.Rejected))
+	}
+	if f.Offered != 0 {
+		q.and("offered >=", clamp(f.Offered))
 	}
 	if !f.Counting.IsZero() {
 		q.text += fmt.Sprintf(" AND (connected AND seen_at >= %s OR honours_until > %s)", q.arg(f.Counting.Add(-pap.PEPSilence)), q.arg(f.Counting))

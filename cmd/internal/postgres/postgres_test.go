@@ -280,3 +280,16 @@ func TestCloseEndsEveryConnection(t *testing.T) {
 		}
 	}
 }
+
+func TestPEPsOfATenantAreBounded(t *testing.T) {
+	store, err := Open(t.Context(), storetest.PostgresSchema(t), Options{PEPsPerTenant: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	storetest.BoundedPEPs(t, store)
+}

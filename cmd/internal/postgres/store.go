@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,9 @@ import (
 // Options say how to use a database.
 type Options struct {
 	Log *slog.Logger // nil discards
+	// PEPsPerTenant is how many PEPs of one tenant are kept; 0 is
+	// [pap.PEPsPerTenant].
+	PEPsPerTenant int
 }
 
 // Store is an open database. It is safe for concurrent use.
@@ -32,6 +36,8 @@ type Store struct {
 	listeners sync.WaitGroup
 	closing   context.Context // ends the listener
 	close     context.CancelFunc
+
+	pepsPerTenant int
 }
 
 var (
@@ -63,7 +69,7 @@ func Open(ctx context.Context, dsn string, options Options) (*Store, error) {
 			config.ConnConfig.RuntimeParams[name] = value
 		}
 	}
-	s := &Store{log: options.Log, writer: make(chan struct{}, 1)}
+	s := &Store{log: options.Log, writer: make(chan struct{}, 1), pepsPerTenant: cmp.Or(options.PEPsPerTenant, pap.PEPsPerTenant)}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

@@ -20,7 +20,8 @@ func (n *Node) measures() []httpd.Measure {
 			Read: func() float64 { return float64(count(n.push.hub.Stats())) },
 		}
 	}
-	return []httpd.Measure{
+	rego := httpd.RegoMeasures(func() httpd.RegoStats { return n.policies.regoStats(n.PDP.Active()) })
+	return append(rego, []httpd.Measure{
 		records("appended", "Decision records handed to the spool; each becomes synced, lost or refused.", func(s spool.Stats) uint64 { return s.Appended }),
 		records("synced", "Decision records that are on disk.", func(s spool.Stats) uint64 { return s.Synced }),
 		records("lost", "Decision records of buffered policies that could not be kept, though the decision was answered.", func(s spool.Stats) uint64 { return s.Lost }),
@@ -41,5 +42,5 @@ func (n *Node) measures() []httpd.Measure {
 		pushed("write_errors", "Connections that a write ended.", func(s stream.Stats) uint64 { return s.WriteErrors }),
 		pushed("failures", "What this node could not do for PEPs; its log says what.", func(s stream.Stats) uint64 { return s.Failures }),
 		{Name: "xiezhi_feed_age_seconds", Help: "Time since the last successful read of the store began.", Read: func() float64 { return n.Feed.Age().Seconds() }},
-	}
+	}...)
 }

@@ -90,7 +90,11 @@ const (
 
 // OpenCore builds the core over a store and brings it up to date. Decisions are recorded by recorder, if there is one.
 func OpenCore(ctx context.Context, c config.Server, store Store, recorder pdp.Recorder, log *slog.Logger) (*Core, error) {
-	core := &Core{Store: store, policies: &policies{Engine: engine.New()}, distribute: &distribution{}}
+	rego, err := engine.NewWith(engine.Options{RegoEngine: c.RegoEngine, Log: log, Reproducers: filepath.Join(c.Data, "reproducers")})
+	if err != nil {
+		return nil, err
+	}
+	core := &Core{Store: store, policies: &policies{Engine: rego}, distribute: &distribution{}}
 	directory := &pap.Directory{}
 	uses := &useCounter{}
 	sources := map[string]pdp.AttributeSource{}
@@ -174,8 +178,10 @@ func (n *Node) Serve(ctx context.Context, listener net.Listener) error {
 	var background sync.WaitGroup
 	background.Go(func() { n.Feed.Run(running) })
 	background.Go(func() { n.push.keys.watch(running) })
-	background.Go(func() { n.again(running, stepEvery, n.PAP.StepRollout, "cannot step the rollout; it is tried again") })
-	background.Go(func() { n.again(running, forgetEvery, n.PAP.ForgetPEPs, "cannot forget PEPs that are gone") })
+	background.Go(func() {
+		again(running, n.log, stepEvery, n.PAP.StepRollout, "cannot step the rollout; it is tried again")
+	})
+	background.Go(func() { again(running, n.log, forgetEvery, n.PAP.ForgetPEPs, "cannot forget PEPs that are gone") })
 	if n.source != nil {
 		background.Go(func() { n.source.Run(running) })
 	}
@@ -197,29 +203,6 @@ const (
 	stepEvery   = time.Second
 	forgetEvery = time.Hour
 )
-
-// again does work now and then until ctx ends. An error is logged when it is
-// another one than before.
-func (n *Node) again(ctx context.Context, every time.Duration, work func(context.Context) error, failed string) {
-	ticker := time.NewTicker(every)
-	defer ticker.Stop()
-	var told string
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		var text string
-		if err := work(ctx); err != nil && ctx.Err() == nil {
-			text = err.Error()
-		}
-		if text != told && text != "" {
-			n.log.Error(failed, "error", text)
-		}
-		told = text
-	}
-}
 
 // Close hands what the spool holds to the database and releases both.
 func (n *Node) Close() error {

@@ -8,6 +8,7 @@ import (
 	"github.com/xiezhi-project/xiezhi/bundles"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/access"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/engine"
+	"github.com/xiezhi-project/xiezhi/cmd/internal/httpd"
 	"github.com/xiezhi-project/xiezhi/pap"
 	"github.com/xiezhi-project/xiezhi/pdp"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
@@ -20,11 +21,25 @@ type policies struct {
 	gated atomic.Pointer[pdp.Release]
 }
 
+// compile compiles a release that is to be active here.
 func (p *policies) compile(ctx context.Context, content *bundles.Content) (*pdp.Release, error) {
-	if r := p.gated.Load(); r != nil && r.Content.Digest() == content.Digest() {
-		return r, nil
+	r := p.gated.Load()
+	if r == nil || r.Content.Digest() != content.Digest() {
+		var err error
+		if r, err = p.Compile(ctx, content); err != nil {
+			return nil, err
+		}
 	}
-	return p.Compile(ctx, content)
+	p.Announce(r)
+	return r, nil
+}
+
+// regoStats counts for the metrics; active may be nil.
+func (p *policies) regoStats(active *pdp.Snapshot) httpd.RegoStats {
+	if active == nil {
+		return httpd.RegoStats(p.RegoStats(nil))
+	}
+	return httpd.RegoStats(p.RegoStats(active.Release))
 }
 
 // gate lets a candidate pass that compiles, whose test cases hold, and under

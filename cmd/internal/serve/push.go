@@ -48,6 +48,7 @@ func openPush(ctx context.Context, c config.Server, core *Core, refused recorder
 	}
 	p.hub = stream.New(stream.Config{
 		Guard: core.guard, Content: core.release, PEPs: core.Store, Node: c.NodeName(), GrantStale: c.GrantStale, Now: time.Now, Log: log,
+		Refused: refused.refused, NewID: newID, Connections: c.StreamConnections, PerTenant: c.StreamPerTenant,
 	})
 	p.door = opadoor.New(opadoor.Config{
 		Guard: core.guard, PDP: core.PDP, Signer: p.bundleSigner, Insert: core.Store.InsertDecisions, Refused: refused.refused,

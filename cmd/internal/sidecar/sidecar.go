@@ -35,14 +35,20 @@ func Open(ctx context.Context, c config.PEP, loopback bool, log *slog.Logger) (*
 	if err != nil {
 		return nil, err
 	}
-	told.Log = log
+	rego, err := local.ParseRegoEngine(c.RegoEngine)
+	if err != nil {
+		return nil, fmt.Errorf("rego_engine: %w", err)
+	}
+	engine := local.New(local.Options{Rego: local.RegoOptions{Engine: rego, Log: log, Reproducers: filepath.Join(c.Data, "reproducers")}})
+	told.Log, told.Engine = log, engine
 	s := &Sidecar{}
 	if s.pep, err = pep.New(ctx, told); err != nil {
 		return nil, err
 	}
+	evaluations := httpd.RegoMeasures(func() httpd.RegoStats { return httpd.RegoStats(engine.RegoStats()) })
 	s.http, err = httpd.New(httpd.Config{
 		Guard: guard{c.Tenants}, Decider: decider{s.pep}, Routes: httpd.SidecarRoutes(func() any { return s.pep.Status() }),
-		LocalNames: loopback, Measures: measures(s.pep), Now: time.Now, NewID: rand.Text, Log: log,
+		LocalNames: loopback, Measures: append(measures(s.pep), evaluations...), Now: time.Now, NewID: rand.Text, Log: log,
 	})
 	if err != nil {
 		return nil, errors.Join(err, s.pep.Close(ctx))
@@ -77,7 +83,6 @@ func settings(c config.PEP) (pep.Config, error) {
 	}
 	told := pep.Config{
 		Server: c.Server, ID: c.ID, Labels: labels, Tenants: c.Tenants, Trust: root, Dir: c.Data,
-		Engine:     local.New(local.Options{}),
 		GrantStale: c.GrantStale, StaleBound: c.StaleBound, RemoteTimeout: c.RemoteTimeout, SpoolMaxBytes: c.SpoolMaxBytes,
 	}
 	if c.TokenFile != "" {

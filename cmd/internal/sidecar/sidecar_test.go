@@ -247,7 +247,7 @@ func answersAsAServer(t *testing.T, n *node) {
 				t.Errorf("%s: %d %s", probe, g.status, g.text)
 			}
 		}
-		if g := r.do("GET", "/metrics", ""); g.status != 200 || !strings.Contains(g.text, "xiezhi_pep_connected 1") {
+		if g := r.do("GET", "/metrics", ""); g.status != 200 || !strings.Contains(g.text, "xiezhi_pep_connected 1") || !strings.Contains(g.text, "xiezhi_rego_engine_panics_total 0") {
 			t.Errorf("metrics: %d %s", g.status, g.text)
 		}
 		r.stop()

@@ -21,7 +21,7 @@ const (
 
 func auditValues(r authz.AuditRecord) []any {
 	r = pap.RepairAudit(r)
-	return []any{r.ID, r.Time.UnixMicro(), string(r.Kind), r.Tenant, r.Actor, r.Subject, r.Action, r.Resource, r.Effect, r.Revision, string(r.Body.AppendJSON(nil))}
+	return []any{r.ID, r.Time.UnixMicro(), string(r.Kind), r.Tenant, r.Actor, r.Subject, r.Action, r.Resource, r.Effect, r.Revision, string(r.AppendBody(nil))}
 }
 
 func scanAudit(row scanner) (authz.AuditRecord, error) {

@@ -52,11 +52,12 @@ func (s *Store) Seals(ctx context.Context, release uint64, audience string) ([]p
 	return list, nil
 }
 
-const putPEP = `INSERT INTO peps (key, id, tenant, tenants, labels, connected, kind, release, position, rejected, honours_until, seen_at, body)
-	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+const putPEP = `INSERT INTO peps (key, id, tenant, tenants, labels, connected, kind, release, position, rejected, honours_until, seen_at, offered, body)
+	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 	ON CONFLICT (key) DO UPDATE SET id = excluded.id, tenant = excluded.tenant, tenants = excluded.tenants, labels = excluded.labels,
 		connected = excluded.connected, kind = excluded.kind, release = excluded.release, position = excluded.position,
-		rejected = excluded.rejected, honours_until = excluded.honours_until, seen_at = excluded.seen_at, body = excluded.body
+		rejected = excluded.rejected, honours_until = excluded.honours_until, seen_at = excluded.seen_at,
+		offered = max(peps.offered, excluded.offered), body = excluded.body
 	WHERE peps.seen_at <= excluded.seen_at`
 
 // PutPEPs implements [pap.PEPStore].
@@ -65,32 +66,130 @@ func (s *Store) PutPEPs(ctx context.Context, peps []pap.PEP) error {
 	if err != nil || len(newest) == 0 {
 		return err
 	}
-	err = inTransaction(ctx, s.peps.write, func(tx *sql.Tx) error {
-		unwatched := context.WithoutCancel(ctx) // as in InsertDecisions
-		put, err := tx.PrepareContext(unwatched, putPEP)
-		if err != nil {
-			return err
+	var refused []string
+	err = inTransaction(ctx, s.peps.write, func(tx *sql.Tx) (err error) {
+		added, err := putAll(ctx, tx, newest)
+		if err == nil {
+			refused, err = s.makeRoom(ctx, tx, newest, added)
 		}
-		defer put.Close()
-		for _, p := range newest {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			tenants, labels, body, err := p.Columns()
-			if err != nil {
-				return err
-			}
-			if _, err := put.ExecContext(unwatched, p.Key, p.ID, p.Tenant, tenants, labels, p.Connected, p.Kind,
-				clamp(p.Revision.Release), clamp(p.Revision.Position), clamp(p.RejectedRelease()), p.HonoursUntil.UnixMicro(), p.SeenAt.UnixMicro(), body); err != nil {
-				return fmt.Errorf("PEP %q: %w", p.Key, err)
-			}
-		}
-		return nil
+		return err
 	})
+	if err == nil && len(refused) > 0 {
+		err = &pap.TooManyPEPsError{Most: s.pepsPerTenant, Keys: refused}
+	}
 	if err != nil {
 		return fmt.Errorf("store the state of %d PEPs: %w", len(newest), err)
 	}
 	return nil
+}
+
+// putAll stores rows and returns the keys of those that are new, by tenant.
+func putAll(ctx context.Context, tx *sql.Tx, peps []pap.PEP) (added map[string][]string, err error) {
+	unwatched := context.WithoutCancel(ctx) // as in InsertDecisions
+	put, err := tx.PrepareContext(unwatched, putPEP)
+	if err != nil {
+		return nil, err
+	}
+	defer put.Close()
+	added, err = newKeys(unwatched, tx, peps)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range peps {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		tenants, labels, body, err := p.Columns()
+		if err != nil {
+			return nil, err
+		}
+		result, err := put.ExecContext(unwatched, p.Key, p.ID, p.Tenant, tenants, labels, p.Connected, p.Kind,
+			clamp(p.Revision.Release), clamp(p.Revision.Position), clamp(p.RejectedRelease()), p.HonoursUntil.UnixMicro(), p.SeenAt.UnixMicro(),
+			clamp(p.Offered), body)
+		if err == nil {
+			err = offerAnyway(unwatched, tx, result, &p)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("PEP %q: %w", p.Key, err)
+		}
+	}
+	return added, nil
+}
+
+// newKeys are the keys of PEPs that are not stored yet, by tenant.
+func newKeys(ctx context.Context, tx *sql.Tx, peps []pap.PEP) (map[string][]string, error) {
+	keys := make([]string, len(peps))
+	for i := range peps {
+		keys[i] = peps[i].Key
+	}
+	list, err := json.Marshal(keys)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := tx.QueryContext(ctx, "SELECT key FROM peps WHERE key IN (SELECT value FROM json_each(?))", string(list))
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	known := make(map[string]bool, len(peps))
+	for rows.Next() {
+		var key string
+		if err := rows.Scan(&key); err != nil {
+			return nil, err
+		}
+		known[key] = true
+	}
+	added := map[string][]string{}
+	for i := range peps {
+		if !known[peps[i].Key] {
+			added[peps[i].Tenant] = append(added[peps[i].Tenant], peps[i].Key)
+		}
+	}
+	return added, rows.Err()
+}
+
+// offerAnyway keeps what a PEP was sent also of a state that was not stored.
+func offerAnyway(ctx context.Context, tx *sql.Tx, stored sql.Result, p *pap.PEP) error {
+	rows, err := stored.RowsAffected()
+	if err != nil || rows > 0 || p.Offered == 0 {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, "UPDATE peps SET offered = max(offered, ?) WHERE key = ?", clamp(p.Offered), p.Key)
+	return err
+}
+
+// makeRoom holds tenants to their bound and returns the keys that are refused.
+func (s *Store) makeRoom(ctx context.Context, tx *sql.Tx, stored []pap.PEP, added map[string][]string) (refused []string, err error) {
+	now := pap.NewestSeen(stored)
+	for tenant, keys := range added {
+		if tenant == "" {
+			continue
+		}
+		count := 0
+		if err := tx.QueryRowContext(ctx, "SELECT count(*) FROM peps WHERE tenant = ?", tenant).Scan(&count); err != nil {
+			return nil, err
+		}
+		over, err := pap.MakeRoom(count, s.pepsPerTenant, keys, func(excess int) (int, error) {
+			result, err := tx.ExecContext(ctx, `DELETE FROM peps WHERE key IN (SELECT key FROM peps
+				WHERE tenant = ? AND NOT (connected AND seen_at >= ?) AND honours_until <= ? ORDER BY seen_at LIMIT ?)`,
+				tenant, now.Add(-pap.PEPSilence).UnixMicro(), now.UnixMicro(), excess)
+			if err != nil {
+				return 0, err
+			}
+			left, err := result.RowsAffected()
+			return int(left), err
+		})
+		if err != nil {
+			return nil, err
+		}
+		for _, key := range over {
+			if _, err := tx.ExecContext(ctx, "DELETE FROM peps WHERE key = ?", key); err != nil {
+				return nil, err
+			}
+		}
+		refused = append(refused, over...)
+	}
+	return refused, nil
 }
 
 // PEPs implements [pap.PEPStore].
@@ -101,12 +200,15 @@ func (s *Store) PEPs(ctx context.Context, filter pap.PEPFilter, after string, li
 	}
 	scan := func(row scanner) (p pap.PEP, err error) {
 		var body string
-		if err := row.Scan(&body); err != nil {
+		var offered int64
+		if err := row.Scan(&body, &offered); err != nil {
 			return p, err
 		}
-		return p, json.Unmarshal([]byte(body), &p)
+		err = json.Unmarshal([]byte(body), &p)
+		p.Offered = uint64(offered)
+		return p, err
 	}
-	list, err := collect(ctx, s.peps.read, scan, limit, "SELECT body FROM peps"+where+" ORDER BY key LIMIT ?", args...)
+	list, err := collect(ctx, s.peps.read, scan, limit, "SELECT body, offered FROM peps"+where+" ORDER BY key LIMIT ?", args...)
 	if err != nil {
 		return nil, fmt.Errorf("list PEPs: %w", err)
 	}
@@ -150,6 +252,13 @@ func pepConditions(f pap.PEPFilter, after string) (where string, args []any, err
 	default:
 		c.and("tenant = ?", f.Tenant)
 	}
+	if f.Owners != nil {
+		owners, err := json.Marshal(f.Owners)
+		if err != nil {
+			return "", nil, err
+		}
+		c.and("tenant IN (SELECT value FROM json_each(?))", string(owners))
+	}
 	if f.Serves != "" {
 		c.and("EXISTS (SELECT 1 FROM json_each(peps.tenants) WHERE value IN (?, ?))", f.Serves, pap.AnyTenant)
 	}
@@ -170,6 +279,9 @@ func pepConditions(f pap.PEPFilter, after string) (where string, args []any, err
 	}
 	if f.Rejected != 0 {
 		c.and("rejected = ?", clamp(f.Rejected))
+	}
+	if f.Offered != 0 {
+		c.and("offered >= ?", clamp(f.Offered))
 	}
 	if !f.Counting.IsZero() {
 		c.and("(connected AND seen_at >= ? OR honours_until > ?)", f.Counting.Add(-pap.PEPSilence).UnixMicro(), f.Counting.UnixMicro())

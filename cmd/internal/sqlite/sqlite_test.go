@@ -151,3 +151,16 @@ func TestForeignFileIsRefused(t *testing.T) {
 		t.Error("opened a text file")
 	}
 }
+
+func TestPEPsOfATenantAreBounded(t *testing.T) {
+	store, err := Open(t.Context(), t.TempDir(), Options{PEPsPerTenant: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	storetest.BoundedPEPs(t, store)
+}

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -18,6 +19,9 @@ type Options struct {
 	// refused with [dirlock.ErrHeld]. Without it the folder is opened beside
 	// whatever server is running.
 	Exclusive bool
+	// PEPsPerTenant is how many PEPs of one tenant are kept; 0 is
+	// [pap.PEPsPerTenant].
+	PEPsPerTenant int
 }
 
 // Store is an open folder. It is safe for concurrent use.
@@ -27,6 +31,8 @@ type Store struct {
 	peps      *database
 	lock      *dirlock.Lock // nil unless exclusive
 	hub       wake.Hub
+
+	pepsPerTenant int
 }
 
 var (
@@ -42,7 +48,7 @@ func Open(ctx context.Context, dir string, options Options) (_ *Store, err error
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	s := &Store{}
+	s := &Store{pepsPerTenant: cmp.Or(options.PEPsPerTenant, pap.PEPsPerTenant)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("open store: %w", err), s.Close())

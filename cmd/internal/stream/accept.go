@@ -4,13 +4,11 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"strconv"
 
 	"github.com/coder/websocket"
 
@@ -34,47 +32,63 @@ func (h *Hub) Handler() http.Handler {
 	return mux
 }
 
-// Caller authenticates a request: by its Authorization header, or by its
-// client certificate where it has none.
-func Caller(g Guard, r *http.Request) (access.Caller, error) {
-	header := r.Header.Get("Authorization")
-	if header == "" && r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
-		return g.AuthenticateCertificate(r.Context(), r.TLS.PeerCertificates[0])
+// visitor is who asks to be let in.
+type visitor struct {
+	caller  access.Caller
+	address string
+	kind    string // "stream" or "poll", as [pap.PEP] has it
+}
+
+func (v *visitor) share() string { return shareOf(v.caller.Tenant, v.caller.Name()) }
+
+// admit authenticates, and takes a place among those who have yet to say hello,
+// which is h.greetings' to give back.
+func (h *Hub) admit(r *http.Request, kind string) (visitor, error) {
+	who := visitor{address: r.RemoteAddr, kind: kind}
+	var err error
+	if who.caller, err = access.OfRequest(h.config.Guard, r); err != nil {
+		return who, err
 	}
-	return g.Authenticate(r.Context(), header)
+	if err := h.serving(&who.caller); err != nil {
+		return who, err
+	}
+	return who, h.greetings.enter(who.share(), h.config.Greeting)
 }
 
 // accept upgrades to a WebSocket. The connection outlives the request, whose
 // memory is given back.
 func (h *Hub) accept(w http.ResponseWriter, r *http.Request) {
-	caller, err := Caller(h.config.Guard, r)
+	who, err := h.admit(r, "stream")
 	if err != nil {
-		h.refuse(w, err)
+		h.refuse(w, &who, err)
 		return
 	}
-	if !h.serving() {
-		h.refuse(w, errNotReady)
-		return
+	if !h.upgrade(w, r, who) {
+		h.greetings.leave(who.share())
 	}
+}
+
+// upgrade reports whether a goroutine has taken over, the place included.
+func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, who visitor) bool {
 	ws, err := websocket.Accept(lean{w}, r, &websocket.AcceptOptions{Subprotocols: []string{wire.Subprotocol}})
-	if err != nil {
-		h.stats.refused.Add(1)
-		return // it is answered
+	if err != nil { // it is answered
+		h.refused(&who, fmt.Errorf("%w: %w", errPEP, err))
+		return false
 	}
 	if ws.Subprotocol() != wire.Subprotocol {
-		h.stats.refused.Add(1)
+		h.refused(&who, fmt.Errorf("%w: want the subprotocol %s", errPEP, wire.Subprotocol))
 		_ = ws.Close(websocket.StatusPolicyViolation, "want the subprotocol "+wire.Subprotocol)
-		return
+		return false
 	}
 	ws.SetReadLimit(wire.MaxPEPFrame)
-	address := r.RemoteAddr
 	h.stalledMu.Lock()
 	defer h.stalledMu.Unlock()
 	if h.stopped {
 		_ = ws.CloseNow()
-		return
+		return false
 	}
-	h.running.Go(func() { h.greet(ws, caller, address) })
+	h.running.Go(func() { h.greet(ws, who) })
+	return true
 }
 
 // lean hands over a connection with small buffers: it will be idle most of the
@@ -109,15 +123,17 @@ func (l lean) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 }
 
 // greet reads the hello and serves the connection until it ends.
-func (h *Hub) greet(ws *websocket.Conn, caller access.Caller, address string) {
-	c, err := h.hello(ws, caller, address)
+func (h *Hub) greet(ws *websocket.Conn, who visitor) {
+	c, err := h.hello(ws, &who)
+	if err != nil {
+		h.refused(&who, err)
+		h.config.Log.Info("a PEP is refused", "caller", who.caller.Name(), "address", who.address, "reason", err)
+		h.turnAway(ws, err)
+	}
+	h.greetings.leave(who.share())
 	if err == nil {
 		h.listen(c)
-		return
 	}
-	h.stats.refused.Add(1)
-	h.config.Log.Info("a PEP is refused", "caller", caller.Name(), "address", address, "reason", err)
-	h.turnAway(ws, err)
 }
 
 // turnAway says bye to one that was not added.
@@ -131,12 +147,12 @@ func (h *Hub) turnAway(ws *websocket.Conn, why error) {
 	_ = ws.CloseNow()
 }
 
-func (h *Hub) hello(ws *websocket.Conn, caller access.Caller, address string) (*conn, error) {
+func (h *Hub) hello(ws *websocket.Conn, who *visitor) (*conn, error) {
 	ctx, cancel := context.WithTimeout(h.base, h.config.HelloWithin)
 	defer cancel()
 	var c *conn
 	err := h.hear(ctx, ws, func(data []byte) (err error) {
-		c, err = h.newConn(ctx, data, caller, address, "stream")
+		c, err = h.newConn(ctx, data, who)
 		return err
 	})
 	if err != nil {
@@ -147,7 +163,7 @@ func (h *Hub) hello(ws *websocket.Conn, caller access.Caller, address string) (*
 }
 
 // newConn reads a hello and asks whether this caller may say it.
-func (h *Hub) newConn(ctx context.Context, hello []byte, caller access.Caller, address, kind string) (*conn, error) {
+func (h *Hub) newConn(ctx context.Context, hello []byte, who *visitor) (*conn, error) {
 	f, err := wire.Decode(hello, wire.MaxPEPFrame)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errPEP, err)
@@ -155,54 +171,36 @@ func (h *Hub) newConn(ctx context.Context, hello []byte, caller access.Caller, a
 	if f.Type != wire.TypeHello {
 		return nil, fmt.Errorf("%w: want hello first, not %s", errPEP, f.Type)
 	}
+	caller := who.caller
 	if err := h.mayReceive(ctx, caller, f.Hello.Tenants); err != nil {
 		return nil, err
 	}
 	now := h.config.Now()
 	said := f.Hello
-	c := &conn{hello: said, caller: caller, since: now, held: said.Held, keys: said.Keys, kid: said.KeyID, log: said.Position, sent: said.Position, owed: unasked}
+	c := &conn{hello: said, caller: caller, since: now, held: said.Held, keys: said.Keys, kid: said.KeyID, log: said.Position, sent: said.Position, says: newAllowance()}
 	c.key = pap.PEPKey(caller.Tenant, caller.Name(), said.ID)
+	if h.view.refuses(c.key, now) {
+		return nil, errUnlisted
+	}
 	c.pep = pap.PEP{
 		Key: c.key, ID: said.ID, Tenant: caller.Tenant, Subject: caller.Name(), Tenants: said.Tenants, Labels: said.Labels,
-		Version: said.Version, Address: address, Node: h.config.Node, Kind: kind, Connected: true, ConnectedAt: now, SeenAt: now,
+		Version: said.Version, Address: who.address, Node: h.config.Node, Kind: who.kind, Connected: true, ConnectedAt: now, SeenAt: now,
 		Revision: revisionOf(&said.Held), Digest: said.Digest, AckedAt: now, Stale: said.Stale,
 	}
 	return c, nil
 }
 
-func (h *Hub) serving() bool {
+// serving says why this caller's PEPs are not let in now, or nil.
+func (h *Hub) serving(caller *access.Caller) error {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	return h.set != nil && !h.read.IsZero() && !h.closing
+	switch {
+	case h.set == nil || h.read.IsZero():
+		return errNotReady
+	case h.closing:
+		return errStopping
+	}
+	return h.full(caller)
 }
 
 func audienceName(tenants []string) string { return bundles.AudienceName(tenants) }
-
-// refuse answers with a problem (RFC 9457).
-func (h *Hub) refuse(w http.ResponseWriter, err error) {
-	h.stats.refused.Add(1)
-	status, title, wait := http.StatusBadRequest, "malformed", ""
-	switch {
-	case errors.Is(err, access.ErrUnauthenticated):
-		status, title = http.StatusUnauthorized, "unauthenticated"
-		w.Header().Set("WWW-Authenticate", "Bearer")
-	case errors.Is(err, pap.ErrForbidden):
-		status, title = http.StatusForbidden, "forbidden"
-	case errors.Is(err, errFull):
-		status, title, wait = http.StatusTooManyRequests, "too_many_connections", "5"
-	case errors.Is(err, errPEP), errors.Is(err, wire.ErrFrame):
-	default:
-		status, title, wait = http.StatusServiceUnavailable, "unavailable", "1"
-	}
-	if wait != "" {
-		w.Header().Set("Retry-After", wait)
-	}
-	body, err := json.Marshal(map[string]any{"type": "about:blank", "title": title, "status": status, "detail": err.Error()})
-	if err != nil {
-		status, body = http.StatusInternalServerError, nil
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	w.WriteHeader(status)
-	_, _ = w.Write(body) // the caller may be gone
-}

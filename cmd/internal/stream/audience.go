@@ -29,7 +29,8 @@ type audience struct {
 	targets  map[uint64]*target
 	contents []known // the newest that PEPs of it may hold, the latest last
 	ranges   map[rangeKey][][]byte
-	rangesOf uint64 // log position that ranges lead to
+	rangesOf uint64    // log position that ranges lead to
+	rangesAt time.Time // read by which the oldest of them was signed
 	beats    map[uint64]beat
 	state    string // digest of the state, of stateOf
 	stateOf  time.Time
@@ -112,6 +113,10 @@ func (h *Hub) forgetSigned(a *audience) {
 	}
 }
 
+// keepRanges is how long a signed range is sent to others: a key that is retired
+// is not believed on the wire for long.
+const keepRanges = 30 * time.Second
+
 // maxRangeBytes bounds the entries of one range, so that its signed form stays
 // below trust.MaxSigned.
 const maxRangeBytes = 2 << 20
@@ -121,9 +126,9 @@ const maxRangeBytes = 2 << 20
 func (h *Hub) logFrames(a *audience, key rangeKey) ([][]byte, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.rangesOf != h.head.Position {
+	if a.rangesOf != h.head.Position || h.read.Sub(a.rangesAt) > keepRanges {
 		clear(a.ranges)
-		a.rangesOf = h.head.Position
+		a.rangesOf, a.rangesAt = h.head.Position, h.read
 	}
 	if frames := a.ranges[key]; frames != nil {
 		return frames, nil

@@ -122,38 +122,68 @@ func (h *Hub) markAudience(a *audience) {
 	h.queue.mark(marked, laneSlow)
 }
 
+// do cuts and seals a release for an audience, and packs it where that is asked for.
 func (h *Hub) do(j job) error {
 	ctx, cancel := context.WithTimeout(h.base, buildWithin)
 	defer cancel()
 	a := j.audience
 	a.mu.Lock()
 	t := a.target(j.release)
-	content, sealed := t.content, t.sealed
 	a.mu.Unlock()
 	info, subsets, err := h.releaseOf(ctx, j.release)
 	if err != nil {
 		return err
 	}
-	if content == nil {
-		if content, err = subsets.For(a.tenants); err != nil {
-			return fmt.Errorf("cut release %d: %w", j.release, err)
-		}
-		h.keepTarget(a, t, content)
-		h.markAudience(a) // the digest is known: heartbeats may name it
+	content, err := h.cutTarget(a, t, subsets)
+	if err != nil {
+		return err
 	}
-	if sealed.Signed == "" {
-		if sealed, err = h.seal(ctx, a, content, info); err != nil {
-			return err
-		}
-		a.mu.Lock()
-		t.sealed, t.failed, t.keysFrame = sealed, nil, nil
-		clear(t.frames)
-		a.mu.Unlock()
+	sealed, err := h.sealTarget(ctx, a, t, content, info)
+	if err != nil || !j.pack {
+		return err
 	}
-	if !j.pack {
-		return nil
+	return h.packTarget(ctx, j, t, content, sealed)
+}
+
+// cutTarget returns what the audience gets, cutting it where that was not done.
+func (h *Hub) cutTarget(a *audience, t *target, subsets *pap.Subsets) (*bundles.Content, error) {
+	a.mu.Lock()
+	content := t.content
+	a.mu.Unlock()
+	if content != nil {
+		return content, nil
 	}
-	base := h.baseOf(ctx, j)
+	content, err := subsets.For(a.tenants)
+	if err != nil {
+		return nil, fmt.Errorf("cut release %d: %w", t.number, err)
+	}
+	h.keepTarget(a, t, content)
+	h.markAudience(a) // the digest is known: heartbeats may name it
+	return content, nil
+}
+
+// sealTarget returns the target's manifest, sealing it where there is none.
+func (h *Hub) sealTarget(ctx context.Context, a *audience, t *target, content *bundles.Content, info pap.Release) (bundles.Sealed, error) {
+	a.mu.Lock()
+	sealed := t.sealed
+	a.mu.Unlock()
+	if sealed.Signed != "" {
+		return sealed, nil
+	}
+	sealed, err := h.seal(ctx, a, content, info)
+	if err != nil {
+		return bundles.Sealed{}, err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	t.sealed, t.failed, t.keysFrame = sealed, nil, nil
+	clear(t.frames)
+	return sealed, nil
+}
+
+// packTarget keeps the frame that leads from the job's base to the target.
+func (h *Hub) packTarget(ctx context.Context, j job, t *target, content *bundles.Content, sealed bundles.Sealed) (err error) {
+	a, base := j.audience, h.baseOf(ctx, j)
 	a.mu.Lock()
 	frame := t.frames[""] // a snapshot does for every base that is not at hand
 	a.mu.Unlock()

@@ -51,9 +51,7 @@ type conn struct {
 	beatWant bool      // its heartbeat is due
 	beatRead time.Time // of the last heartbeat
 
-	owed      int // frames that it may send
-	resyncs   int // in this window
-	resyncsAt time.Time
+	says *allowance
 
 	leaving    bool // bye is to be written
 	leftReason string
@@ -67,12 +65,6 @@ type conn struct {
 
 // maxUnacked bounds log ranges under way to one PEP.
 const maxUnacked = 16
-
-// Bounds of what a PEP may send unasked, and of resyncs a minute.
-const (
-	unasked    = 32
-	maxResyncs = 12
-)
 
 // beatDue notes that a heartbeat is due if it is by one of the last due
 // phases, and reports whether the connection waits for one.
@@ -94,10 +86,9 @@ func (c *conn) beatSoon() {
 	c.beatWant = true
 }
 
-// again has everything sent anew: the log from 0, a snapshot, or both.
+// again has everything sent anew: the log from 0, a snapshot, or both. The lock
+// is held.
 func (c *conn) again(log, snapshot bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if log {
 		c.reset, c.refusedAt, c.unacked = true, time.Time{}, nil
 	}
@@ -187,8 +178,8 @@ func (h *Hub) receive(c *conn, data []byte) error {
 	now := h.config.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.owed--; c.owed < 0 {
-		return fmt.Errorf("%w: it says more than it is asked", errPEP)
+	if err := c.says.says(f.Type, now); err != nil {
+		return err
 	}
 	switch f.Type {
 	case wire.TypeAck:
@@ -200,7 +191,7 @@ func (h *Hub) receive(c *conn, data []byte) error {
 		h.config.Log.Warn("a PEP refuses what it was sent", "pep", c.key, "release", f.Release, "position", f.Position, "reason", f.Reason)
 	case wire.TypeResync:
 		h.stats.resyncs.Add(1)
-		err = c.resync(&f, now)
+		c.again(f.Log, f.Snapshot)
 	default:
 		err = fmt.Errorf("%w: %s after hello", errPEP, f.Type)
 	}
@@ -260,23 +251,6 @@ func (c *conn) reject(f *wire.Frame, now time.Time) error {
 	return nil
 }
 
-func (c *conn) resync(f *wire.Frame, now time.Time) error {
-	if now.Sub(c.resyncsAt) > time.Minute {
-		c.resyncs, c.resyncsAt = 0, now
-	}
-	if c.resyncs++; c.resyncs > maxResyncs {
-		return fmt.Errorf("%w: %d resyncs within a minute", errPEP, c.resyncs)
-	}
-	if f.Log {
-		c.reset, c.refusedAt, c.unacked = true, time.Time{}, nil
-	}
-	if f.Snapshot {
-		c.giveUp()
-		c.snapshot, c.refused = true, wire.Held{}
-	}
-	return nil
-}
-
 // add registers a PEP; one of the same key that is connected already has come
 // back, and its old connection ends.
 func (h *Hub) add(c *conn) error {
@@ -289,10 +263,9 @@ func (h *Hub) add(c *conn) error {
 		h.mu.Unlock()
 		return errStopping
 	}
-	credential := c.caller.TokenID
-	if len(h.conns) >= h.config.Connections || h.perToken[credential] >= h.config.PerCredential {
+	if err := h.full(&c.caller); err != nil {
 		h.mu.Unlock()
-		return errFull
+		return err
 	}
 	old := h.byKey[c.key]
 	h.serial++
@@ -305,7 +278,7 @@ func (h *Hub) add(c *conn) error {
 	}
 	c.audience.members[c] = struct{}{}
 	h.conns[c], h.byKey[c.key] = struct{}{}, c
-	h.perToken[credential]++
+	h.perShare[shareOf(c.caller.Tenant, c.caller.Name())]++
 	h.mu.Unlock()
 	h.stats.connections.Add(1)
 	h.view.changed(c)
@@ -318,11 +291,8 @@ func (h *Hub) add(c *conn) error {
 	return nil
 }
 
-// What a PEP is refused with for now.
-var (
-	errFull     = errors.New("this node, or this credential, has as many connections as it may")
-	errStopping = errors.New("this node stops")
-)
+// errStopping is what a PEP is refused with for now.
+var errStopping = errors.New("this node stops")
 
 // remove forgets a connection that has ended.
 func (h *Hub) remove(c *conn, why error) {
@@ -337,10 +307,9 @@ func (h *Hub) remove(c *conn, why error) {
 		if h.byKey[c.key] == c {
 			delete(h.byKey, c.key)
 		}
-		if credential := c.caller.TokenID; h.perToken[credential] > 1 {
-			h.perToken[credential]--
-		} else {
-			delete(h.perToken, credential)
+		share := shareOf(c.caller.Tenant, c.caller.Name())
+		if h.perShare[share]--; h.perShare[share] == 0 {
+			delete(h.perShare, share)
 		}
 		delete(c.audience.members, c)
 		c.audience.idleSince = h.config.Now()

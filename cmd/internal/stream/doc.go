@@ -13,6 +13,11 @@
 // the slowest PEP costs what the quickest does. A write that stalls gives its
 // writer's place to another goroutine and ends the connection at its deadline.
 //
+// Places are bounded, so that nobody keeps others out: of all, of one tenant's
+// credentials, and of those who have not finished their hello. So is what a PEP
+// says, on a socket or in polls. Who is not let in for its credential, its
+// rights or the protocol is in the audit, at most once a minute.
+//
 // What may be slow (cutting a release for an audience, sealing it in the
 // database, packing it) is done by builders, never by a writer or under the
 // hub's lock. A seal is stored, so that every node serves the same manifest.

@@ -2,7 +2,6 @@ package stream
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -26,8 +25,7 @@ const Right = "stream.subscribe"
 
 // Guard says who calls and what the caller may do.
 type Guard interface {
-	Authenticate(ctx context.Context, authorization string) (access.Caller, error)
-	AuthenticateCertificate(ctx context.Context, cert *x509.Certificate) (access.Caller, error)
+	access.Authenticator
 	Allow(ctx context.Context, c access.Caller, right, tenant string) error
 	// Standing asks without its credential whether a caller is still good.
 	Standing(c access.Caller) error
@@ -58,10 +56,21 @@ type Config struct {
 	Now        func() time.Time // with a monotonic reading
 	Log        *slog.Logger
 
-	// Connections bounds those of all PEPs, PerCredential those of one token
-	// or certificate; default 32768 and 16384.
-	Connections   int
-	PerCredential int
+	// Refused is told of PEPs that are not let in for their credential, its
+	// rights or the protocol: at most once a minute for each credential, or
+	// address without a good one. nil: nobody is told, and NewID is not needed.
+	Refused func(record *authz.AuditRecord)
+	NewID   func() string
+
+	// Connections bounds those of all PEPs, polls included; PerTenant those of
+	// one tenant's credentials, and of each subject of the platform's own;
+	// default 32768 and half of Connections.
+	Connections int
+	PerTenant   int
+	// Greeting bounds those who have not finished their hello; a tenant, or a
+	// subject of the platform's, may be a quarter of them: so many of one tenant's
+	// PEPs may come back at once. Default a quarter of Connections.
+	Greeting int
 	// HelloWithin is how long a PEP may take to say hello; default 5 s.
 	HelloWithin time.Duration
 }
@@ -102,6 +111,9 @@ type Hub struct {
 	queue  queue
 	builds buildQueue
 	view   view
+
+	greetings greetings
+	refusals  refusals
 	// buffers are for what PEPs say: *bytes.Buffer.
 	buffers sync.Pool
 
@@ -119,8 +131,8 @@ type Hub struct {
 	audiences map[string]*audience
 	conns     map[*conn]struct{}
 	byKey     map[string]*conn // the newest of each PEP
-	perToken  map[string]int
-	serial    uint64 // of connections and audiences
+	perShare  map[string]int   // connections, by [shareOf]
+	serial    uint64           // of connections and audiences
 	closing   bool
 
 	phase   uint64 // of heartbeats, counted up each second of reads
@@ -152,15 +164,18 @@ func New(c Config) *Hub {
 	if c.Connections == 0 {
 		c.Connections = 32_768
 	}
-	if c.PerCredential == 0 {
-		c.PerCredential = 16_384
+	if c.PerTenant == 0 {
+		c.PerTenant = max(1, c.Connections/2)
+	}
+	if c.Greeting == 0 {
+		c.Greeting = max(1, c.Connections/4)
 	}
 	if c.HelloWithin == 0 {
 		c.HelloWithin = helloWithin
 	}
 	h := &Hub{
 		config: c, live: newLive(), releases: map[uint64]*release{}, audiences: map[string]*audience{},
-		conns: map[*conn]struct{}{}, byKey: map[string]*conn{}, perToken: map[string]int{},
+		conns: map[*conn]struct{}{}, byKey: map[string]*conn{}, perShare: map[string]int{},
 	}
 	h.queue.init()
 	h.builds.init()
@@ -269,7 +284,9 @@ func (h *Hub) note(r *pap.Record, first bool) bool {
 		}
 		for c := range h.conns {
 			if push.Reaches(c.caller.Tenant, c.hello.ID, c.hello.Labels) {
+				c.mu.Lock()
 				c.again(true, true)
+				c.mu.Unlock()
 			}
 		}
 		return true
@@ -356,6 +373,7 @@ func (h *Hub) tick(ctx context.Context) {
 	now := h.config.Now()
 	h.recheck(ctx, now)
 	h.overdue(now)
+	h.audit(h.refusals.due(now))
 	h.mu.Lock()
 	h.expire(now)
 	h.mu.Unlock()
@@ -415,6 +433,7 @@ func (h *Hub) stop(ctx context.Context) error {
 		c.drop()
 	}
 	h.running.Wait()
+	h.audit(h.refusals.rest())
 	ctx, cancel := context.WithTimeout(ctx, byeWithin)
 	defer cancel()
 	if err := h.flush(ctx, h.config.Now()); err != nil {

@@ -30,47 +30,19 @@ func revisionOf(held *wire.Held) authz.Revision {
 
 // poll answers a PEP whose socket is down with what it lacks.
 func (h *Hub) poll(w http.ResponseWriter, r *http.Request) {
-	caller, err := Caller(h.config.Guard, r)
+	who, err := h.admit(r, "poll")
 	if err != nil {
-		h.refuse(w, err)
+		h.refuse(w, &who, err)
 		return
 	}
-	if !h.serving() {
-		h.refuse(w, errNotReady)
-		return
-	}
-	wait, err := pollWait(r)
+	c, wait, err := h.hearPoll(w, r, &who)
+	h.greetings.leave(who.share())
 	if err != nil {
-		h.refuse(w, err)
+		h.refuse(w, &who, err)
 		return
 	}
-	body := http.MaxBytesReader(w, r.Body, maxPollFrames*wire.MaxPEPFrame)
-	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(h.config.HelloWithin)) // a test's recorder has none
-	hello, err := wire.ReadPart(body, wire.MaxPEPFrame)
-	if err != nil {
-		h.refuse(w, fmt.Errorf("%w: want a hello as a part: %w", errPEP, err))
-		return
-	}
-	c, err := h.newConn(r.Context(), hello, caller, r.RemoteAddr, "poll")
-	if err != nil {
-		h.refuse(w, err)
-		return
-	}
-	c.wake = make(chan struct{}, 1)
-	before, ok := h.view.before(&c.pep, h.config.Connections, h.config.PerCredential)
-	if !ok {
-		h.refuse(w, errFull)
-		return
-	}
-	c.resume(&before, h.config.Now())
-	if err := h.hearPoll(c, body); err != nil {
-		h.refuse(w, err)
-		return
-	}
-	_ = control.SetReadDeadline(time.Time{}) // else the wait ends with it
 	if err := h.add(c); err != nil {
-		h.refuse(w, err)
+		h.refuse(w, &who, err)
 		return
 	}
 	defer h.remove(c, nil)
@@ -78,7 +50,7 @@ func (h *Hub) poll(w http.ResponseWriter, r *http.Request) {
 	written := h.answer(w, answer, bye)
 	c.mu.Lock()
 	c.pep.SeenAt = h.config.Now()
-	seen := polled{pep: c.pep, refused: c.refused}
+	seen := polled{pep: c.pep, says: c.says, refused: c.refused, refusedAt: c.refusedAt, answered: true}
 	if written {
 		seen.pending, seen.pendingAt = c.pending, c.pendingAt
 	}
@@ -98,8 +70,37 @@ func pollWait(r *http.Request) (time.Duration, error) {
 	return wait, nil
 }
 
-// hearPoll takes what the PEP says beside its hello. It is not added yet.
-func (h *Hub) hearPoll(c *conn, body io.Reader) error {
+// hearPoll reads the poll: a hello, which goes on from the poll before, and
+// what the PEP says beside it.
+func (h *Hub) hearPoll(w http.ResponseWriter, r *http.Request, who *visitor) (c *conn, wait time.Duration, err error) {
+	if wait, err = pollWait(r); err != nil {
+		return nil, 0, err
+	}
+	body := http.MaxBytesReader(w, r.Body, maxPollFrames*wire.MaxPEPFrame)
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Now().Add(h.config.HelloWithin)) // a test's recorder has none
+	hello, err := wire.ReadPart(body, wire.MaxPEPFrame)
+	if err != nil {
+		return nil, 0, fmt.Errorf("%w: want a hello as a part: %w", errPEP, err)
+	}
+	if c, err = h.newConn(r.Context(), hello, who); err != nil {
+		return nil, 0, err
+	}
+	c.wake = make(chan struct{}, 1)
+	before, ok := h.view.before(&c.pep, h.config.Connections, h.config.PerTenant)
+	if !ok {
+		return nil, 0, fmt.Errorf("%w: this node, or its part for one tenant, has as many PEPs that poll as it may", errFull)
+	}
+	c.resume(&before, h.config.Now())
+	if err := h.hearMore(c, body); err != nil {
+		return nil, 0, err
+	}
+	_ = control.SetReadDeadline(time.Time{}) // else the wait ends with it
+	return c, wait, nil
+}
+
+// hearMore takes what the PEP says beside its hello. It is not added yet.
+func (h *Hub) hearMore(c *conn, body io.Reader) error {
 	for range maxPollFrames {
 		part, err := wire.ReadPart(body, wire.MaxPEPFrame)
 		if errors.Is(err, io.EOF) && !errors.Is(err, wire.ErrFrame) {
@@ -112,10 +113,14 @@ func (h *Hub) hearPoll(c *conn, body io.Reader) error {
 		if err != nil {
 			return fmt.Errorf("%w: %w", errPEP, err)
 		}
+		now := h.config.Now()
+		if err := c.says.says(f.Type, now); err != nil {
+			return err
+		}
 		switch f.Type {
 		case wire.TypeReject:
 			h.stats.rejects.Add(1)
-			c.refuses(&f, h.config.Now())
+			c.refuses(&f, now)
 			h.config.Log.Warn("a PEP refuses what it was sent", "pep", c.key, "release", f.Release, "position", f.Position, "reason", f.Reason)
 		case wire.TypeResync:
 			h.stats.resyncs.Add(1)
@@ -133,13 +138,19 @@ func (c *conn) refuses(f *wire.Frame, now time.Time) {
 	if f.Release != 0 {
 		c.refused, c.pending = wire.Held{Release: f.Release}, wire.Held{}
 	}
+	if f.Position != 0 {
+		c.refusedAt = now
+	}
 	c.pep.Rejects++
 	c.pep.Rejected = &pap.Rejection{Release: f.Release, Position: f.Position, Reason: f.Reason, At: now}
 }
 
 // resume goes on from the poll before. It is not added yet.
 func (c *conn) resume(before *polled, now time.Time) {
-	c.refused, c.pep.Rejects, c.pep.Rejected = before.refused, before.pep.Rejects, before.pep.Rejected
+	c.says, c.refused, c.refusedAt = before.says, before.refused, before.refusedAt
+	c.says.renew(now)
+	c.pep.Rejects, c.pep.Rejected = before.pep.Rejects, before.pep.Rejected
+	c.pep.Offered = before.pep.Offered
 	if p := before.pending; p.Release > c.held.Release && now.Sub(before.pendingAt) < pollCompiles {
 		c.pending, c.pendingAt = p, before.pendingAt
 	}
@@ -169,18 +180,15 @@ func (h *Hub) await(ctx context.Context, c *conn, wait time.Duration) (frames []
 		if len(more) > 0 {
 			continue
 		}
-		until := buildUntil
-		if !h.building(c) {
-			if until = waitUntil; len(frames) > 0 || !time.Now().Before(until) {
-				greeting, bye := h.lacks(c, laneGreet)
-				if frames = append(frames, greeting...); bye || c.told() || !time.Now().Before(buildUntil) {
-					return frames, bye
-				}
-				until = buildUntil // the store is to be read first
-			}
-		} else if !time.Now().Before(until) {
+		until, now := buildUntil, time.Now()
+		building, over := h.building(c), !now.Before(buildUntil)
+		if !building && len(frames) == 0 && now.Before(waitUntil) {
+			until = waitUntil
+		} else if over || !building {
 			greeting, bye := h.lacks(c, laneGreet)
-			return append(frames, greeting...), bye
+			if frames = append(frames, greeting...); bye || over || c.told() {
+				return frames, bye
+			} // else the store is to be read first
 		}
 		timer.Reset(time.Until(until))
 		select {

@@ -132,8 +132,8 @@ func TestATenantThatPollsUnderManyNamesKeepsNobodyElseFromPolling(t *testing.T) 
 	w := newWorld(t)
 	s := w.serve(t, "one")
 	s.sync()
-	s.config.PerCredential, s.config.Connections = 2, 3
-	for id, want := range []int{http.StatusOK, http.StatusOK, http.StatusTooManyRequests, http.StatusTooManyRequests} {
+	s.config.PerTenant, s.config.Connections = 2, 3
+	for id, want := range []int{http.StatusOK, http.StatusOK, http.StatusServiceUnavailable, http.StatusServiceUnavailable} {
 		if status, err := s.poll(w.model(strconv.Itoa(id), nil, "acme"), "0s"); status != want || err != nil {
 			t.Errorf("the tenant's PEP %d: status %d, %v, want %d", id, status, err, want)
 		}

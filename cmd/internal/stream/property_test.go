@@ -27,7 +27,7 @@ type line struct {
 func (n *node) dial(t fataler, m *model) *line {
 	t.Helper()
 	caller := access.Caller{Type: "service", ID: "shop", TokenID: "t", Rights: []string{"*"}}
-	c, err := n.newConn(context.Background(), m.greet(), caller, "somewhere", "stream")
+	c, err := n.newConn(context.Background(), m.greet(), &visitor{caller, "somewhere", "stream"})
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
@@ -258,7 +258,7 @@ func (f *fleet) restarts(t *rapid.T) {
 }
 
 func (f *fleet) resyncs(t *rapid.T) {
-	if l := f.lines[f.pep(t)]; l != nil && l.conn.resyncs < maxResyncs && l.conn.owed > 8 {
+	if l := f.lines[f.pep(t)]; l != nil && l.conn.says.resyncs < maxResyncs && l.conn.says.owed > 8 {
 		log := rapid.Bool().Draw(t, "log")
 		l.up = append(l.up, mustFrame(wire.Header{Type: wire.TypeResync, Log: log, Snapshot: !log}, nil))
 	}

@@ -78,7 +78,7 @@ func (s *served) dial(id string, header http.Header) (*websocket.Conn, error) {
 	ws, answer, err := websocket.Dial(ctx, s.url+Path, &websocket.DialOptions{Subprotocols: []string{wire.Subprotocol}, HTTPHeader: header})
 	if err != nil {
 		if answer != nil {
-			err = fmt.Errorf("status %d: %w", answer.StatusCode, err)
+			err = fmt.Errorf("status %d, retry after %s: %w", answer.StatusCode, answer.Header.Get("Retry-After"), err)
 		}
 		return nil, fmt.Errorf("dial %s: %w", id, err)
 	}
@@ -92,6 +92,21 @@ func (s *served) connect(m *model) *client {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	return s.hello(ws, m)
+}
+
+// dialAs opens a socket with a token of this tenant and name.
+func (s *served) dialAs(token string) (*websocket.Conn, error) {
+	ws, err := s.dial(token, http.Header{"Authorization": {"Bearer " + token}})
+	if err == nil {
+		s.t.Cleanup(func() { _ = ws.CloseNow() })
+	}
+	return ws, err
+}
+
+// hello has the PEP say hello on a socket.
+func (s *served) hello(ws *websocket.Conn, m *model) *client {
+	s.t.Helper()
 	c := &client{t: s.t, ws: ws, pep: m, moved: make(chan struct{}), ended: make(chan struct{})}
 	if err := ws.Write(context.Background(), websocket.MessageBinary, m.greet()); err != nil {
 		s.t.Fatal(err)
@@ -378,17 +393,27 @@ func TestConnectionsAreBounded(t *testing.T) {
 	w := newWorld(t)
 	s := w.serve(t, "one")
 	s.sync()
-	s.config.PerCredential, s.config.Connections = 2, 3
+	s.config.PerTenant, s.config.Connections = 2, 3
 	kept := []*client{s.connect(w.model("one", nil, "acme")), s.connect(w.model("two", nil, "acme"))}
 	for _, c := range kept {
 		c.until("its greeting", at(0, 0))
 	}
-	third := s.connect(w.model("three", nil, "acme"))
-	if bye := third.ends(); bye == nil || bye.RetryAfter <= 0 {
-		t.Errorf("one too many of a credential: bye %+v", bye)
+	for _, token := range []string{"shop", "another"} { // a tenant makes as many as it likes
+		if _, err := s.dialAs("acme " + token); err == nil || !strings.Contains(err.Error(), "status 503, retry after 5") {
+			t.Errorf("one too many of a tenant, by its token %s: %v", token, err)
+		}
+	}
+	other, err := s.dialAs("globex shop")
+	if err != nil {
+		t.Errorf("another tenant is kept out: %v", err)
+	} else {
+		s.hello(other, w.model("other", nil, "globex")).until("its greeting", at(0, 0))
+	}
+	if _, err := s.dialAs("initech shop"); err == nil || !strings.Contains(err.Error(), "status 503, retry after 5") {
+		t.Errorf("one too many of all: %v", err)
 	}
 	kept[0].close()
-	eventually(t, "the place is free", func() bool { return s.Stats().Connections == 1 })
+	eventually(t, "the place is free", func() bool { return s.Stats().Connections == 2 })
 	s.connect(w.model("four", nil, "acme")).until("its greeting", at(0, 0))
 }
 

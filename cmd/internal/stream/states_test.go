@@ -388,3 +388,28 @@ func TestARevokedLogKeyIsFollowedByAHeartbeatWithTheNextRead(t *testing.T) {
 		}
 	}
 }
+
+// It is sent by the writers, to whom only marked connections come.
+func TestTheHeartbeatAfterARevokedLogKeyComesByItself(t *testing.T) {
+	w := newWorld(t)
+	w.publish(map[string]string{"platform/p": "1"})
+	s := w.serve(t, "one")
+	s.sync()
+	clients := make([]*client, phases)
+	for i := range clients {
+		clients[i] = s.connect(w.model(fmt.Sprint("m", i), nil, "acme"))
+		clients[i].until("the release", at(1, 0))
+	}
+	idle := func() bool {
+		s.queue.mu.Lock()
+		defer s.queue.mu.Unlock()
+		return s.queue.busy == 0 && s.queue.fast.len() == 0 && s.queue.slow.len() == 0
+	}
+	s.keys(t)
+	eventually(t, "all that was marked is written", idle)
+	read := w.pass(10 * time.Millisecond) // nobody's turn
+	s.sync()
+	for _, c := range clients {
+		c.until("a heartbeat of that read", func(m *model) bool { return m.beat.Time.Equal(read) })
+	}
+}

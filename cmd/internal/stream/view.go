@@ -13,12 +13,12 @@ import (
 
 // view is what this node knows of PEPs and has not written down yet.
 type view struct {
-	mu      sync.Mutex
-	conns   map[*conn]struct{}
-	reports map[string]pap.PEP
-	polled  map[string]polled // by key: PEPs that poll, until they do not
-	// perTenant counts polled by the tenants of their credentials.
-	perTenant map[string]int
+	mu       sync.Mutex
+	conns    map[*conn]struct{}
+	unlisted map[string]time.Time // keys of PEPs that the store refused, and when
+	reports  map[string]pap.PEP
+	polled   map[string]polled // by key: PEPs that poll, until they do not
+	perShare map[string]int    // of polled, by [shareOf]
 }
 
 // Heartbeats alone are written down only so often, and HonoursUntil says so
@@ -29,8 +29,9 @@ const beatFlush = 10 * time.Second
 const flushBatch = 500
 
 func (v *view) init() {
+	v.unlisted = map[string]time.Time{}
 	v.conns, v.reports, v.polled = map[*conn]struct{}{}, map[string]pap.PEP{}, map[string]polled{}
-	v.perTenant = map[string]int{}
+	v.perShare = map[string]int{}
 }
 
 func (v *view) changed(c *conn) {
@@ -48,30 +49,46 @@ func (v *view) beaten(c *conn) {
 
 // polled is what is kept of a PEP between its polls.
 type polled struct {
-	pep     pap.PEP
-	refused wire.Held
+	pep       pap.PEP
+	says      *allowance
+	refused   wire.Held
+	refusedAt time.Time // a log range was refused then
+	answered  bool      // it was; else others are told nothing of it
 	// pending is what the last answer brought, and may still be compiled.
 	pending   wire.Held
 	pendingAt time.Time
 }
 
-// before returns what is kept of a PEP that polls; it is not ok where there
-// are too many: of all, or of its credential's tenant, which can name as many
-// as it likes and must not keep the others' from polling.
-func (v *view) before(pep *pap.PEP, most, mostOfTenant int) (polled, bool) {
+// before returns what is kept of a PEP that polls, and keeps it from now on; it
+// is not ok where there are too many: of all, or of its credential's share,
+// which can name as many as it likes and must not keep the others' from polling.
+func (v *view) before(pep *pap.PEP, most, mostOfShare int) (polled, bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	p, known := v.polled[pep.Key]
-	return p, known || len(v.polled) < most && (pep.Tenant == "" || v.perTenant[pep.Tenant] < mostOfTenant)
+	if p, known := v.polled[pep.Key]; known {
+		return p, true
+	}
+	if len(v.polled) >= most || v.perShare[shareOf(pep.Tenant, pep.Subject)] >= mostOfShare {
+		return polled{}, false
+	}
+	p := polled{pep: *pep, says: newAllowance()}
+	v.keep(p)
+	return p, true
+}
+
+// keep holds on to what is known of a PEP that polls.
+func (v *view) keep(p polled) {
+	if _, known := v.polled[p.pep.Key]; !known {
+		v.perShare[shareOf(p.pep.Tenant, p.pep.Subject)]++
+	}
+	v.polled[p.pep.Key] = p
 }
 
 func (v *view) poll(p polled) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if _, known := v.polled[p.pep.Key]; !known {
-		v.perTenant[p.pep.Tenant]++
-	}
-	v.polled[p.pep.Key], v.reports[p.pep.Key] = p, p.pep
+	v.keep(p)
+	v.reports[p.pep.Key] = p.pep
 }
 
 // Report has the state of a PEP written down that others than the stream know of.
@@ -88,6 +105,7 @@ func (h *Hub) flush(ctx context.Context, now time.Time) error {
 	for batch := range slices.Chunk(peps, flushBatch) {
 		if failed == nil {
 			failed = h.config.PEPs.PutPEPs(ctx, batch)
+			failed = h.unlisted(failed, conns, now)
 		}
 		if failed != nil {
 			h.keepForLater(batch, conns)
@@ -105,11 +123,13 @@ func (h *Hub) collect(now time.Time) ([]pap.PEP, map[string]*conn) {
 	for key, p := range v.polled {
 		if now.Sub(p.pep.SeenAt) > pollGone {
 			delete(v.polled, key)
-			if v.perTenant[p.pep.Tenant]--; v.perTenant[p.pep.Tenant] == 0 {
-				delete(v.perTenant, p.pep.Tenant)
+			share := shareOf(p.pep.Tenant, p.pep.Subject)
+			if v.perShare[share]--; v.perShare[share] == 0 {
+				delete(v.perShare, share)
 			}
-			p.pep.Connected = false
-			reports[key] = p.pep
+			if p.pep.Connected = false; p.answered {
+				reports[key] = p.pep
+			}
 		}
 	}
 	v.mu.Unlock()

@@ -258,6 +258,7 @@ type node struct {
 	world *world
 	guard *tokens
 	log   *logs
+	audit *audit
 	read  bool
 	at    authz.Revision
 }
@@ -326,10 +327,29 @@ func (l *logs) String() string {
 	return l.text.String()
 }
 
+// audit keeps what a hub has written down.
+type audit struct {
+	mu  sync.Mutex
+	all []authz.AuditRecord
+}
+
+func (a *audit) refused(r *authz.AuditRecord) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.all = append(a.all, *r)
+}
+
+func (a *audit) records() []authz.AuditRecord {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.all)
+}
+
 func (w *world) node(t fataler, name string) *node {
-	n := &node{world: w, guard: &tokens{taken: map[string]bool{}}, log: &logs{}}
+	n := &node{world: w, guard: &tokens{taken: map[string]bool{}}, log: &logs{}, audit: &audit{}}
 	n.Hub = New(Config{
 		Guard: n.guard, PEPs: w, Node: name, GrantStale: 30 * time.Second, Now: w.Now,
+		Refused: n.audit.refused, NewID: func() string { return "id" },
 		Log: slog.New(slog.NewTextHandler(n.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Content: func(_ context.Context, number uint64) (*bundles.Content, pap.Release, error) {
 			w.mu.Lock()

@@ -143,7 +143,9 @@ func (h *Hub) lacks(c *conn, l lane) (frames [][]byte, bye bool) {
 			return nil, false
 		}
 		if len(frames) > 0 {
-			c.owed = min(c.owed+len(frames), 2*unasked)
+			if l == laneFast || l == laneSlow { // a poll asks for frames: they are no leave to say more
+				c.says.sent(len(frames))
+			}
 			return frames, false
 		}
 	}
@@ -303,6 +305,7 @@ func (h *Hub) lacksRelease(c *conn) ([][]byte, error) {
 	c.snapshot = false
 	c.pending = wire.Held{Release: t.number, Digest: t.digest, KeyID: sealed.KeyID}
 	c.pendingAt = h.config.Now()
+	c.pep.Offered = max(c.pep.Offered, t.number)
 	return [][]byte{frame}, nil
 }
 

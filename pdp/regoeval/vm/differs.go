@@ -1,0 +1,182 @@
+package vm
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/ir"
+)
+
+// What topdown does differently from a plan, and can be seen before a run.
+
+// check refuses comprehensions whose errors topdown meets where a plan does
+// not: those that it evaluates once for all values of an outer variable, and
+// those that are an expression of their own, which a plan skips.
+func check(c *ast.Compiler, policy *ir.Policy, query ast.Body) error {
+	planned := map[string]bool{}
+	for _, f := range policy.Funcs.Funcs {
+		planned[ruleName(f.Name)] = true
+	}
+	for _, m := range c.Modules {
+		for _, r := range m.Rules {
+			if !isPlanned(r, planned) {
+				continue
+			}
+			if err := indexed(r, c, func(t *ast.Term) bool { return c.ComprehensionIndex(t) != nil }); err != nil {
+				return err
+			}
+			if err := cmp.Or(skipped(r, c), misplaced(r, c)); err != nil {
+				return err
+			}
+		}
+	}
+	if err := cmp.Or(skipped(query, c), misplaced(query, c)); err != nil || len(query) == 1 {
+		return err // no variable comes before its comprehensions
+	}
+	return indexed(query, c, func(*ast.Term) bool { return true })
+}
+
+func indexed(node any, c *ast.Compiler, has func(*ast.Term) bool) (err error) {
+	ast.WalkTerms(node, func(t *ast.Term) bool {
+		if ast.IsComprehension(t.Value) && has(t) && mayFail(t, c) {
+			err = &Unsupported{File: t.Location.File, Line: t.Location.Row,
+				Why: "the comprehension is evaluated for all values of a variable at once, and calls functions that may fail"}
+		}
+		return err != nil
+	})
+	return err
+}
+
+func skipped(node any, c *ast.Compiler) (err error) {
+	ast.WalkExprs(node, func(e *ast.Expr) bool {
+		if t, ok := e.Terms.(*ast.Term); ok {
+			ast.WalkTerms(t, func(t *ast.Term) bool {
+				_, conflicts := t.Value.(*ast.ObjectComprehension)
+				if ast.IsComprehension(t.Value) && (conflicts || mayFail(t, c)) {
+					err = &Unsupported{File: e.Location.File, Line: e.Location.Row, Why: "a comprehension that may fail, and whose value nobody reads"}
+				}
+				return err != nil
+			})
+		}
+		return err != nil
+	})
+	return err
+}
+
+// isPlanned reports whether a function of the plan is of the rule: its name is
+// the rule's, or where that has variables, or shares its beginning with another
+// that has, what comes before them.
+func isPlanned(r *ast.Rule, planned map[string]bool) bool {
+	ref := r.Ref()
+	for i := range ref {
+		if planned[ref[:i+1].String()] {
+			return true
+		}
+	}
+	return false
+}
+
+// harmless are built-in functions that never fail.
+var harmless = []string{
+	"eq", "equal", "assign", "neq", "lt", "lte", "gt", "gte", "internal.member_2", "internal.member_3", "type_name",
+	"is_array", "is_boolean", "is_null", "is_number", "is_object", "is_set", "is_string",
+}
+
+// mayFail reports whether evaluating the comprehension calls anything that may.
+func mayFail(comprehension *ast.Term, c *ast.Compiler) (may bool) {
+	calls := map[*ast.Term]bool{}
+	ast.WalkExprs(comprehension, func(e *ast.Expr) bool {
+		if e.IsCall() {
+			calls[e.OperatorTerm()] = true
+			may = may || !slices.Contains(harmless, e.Operator().String())
+		}
+		return may
+	})
+	ast.WalkTerms(comprehension, func(t *ast.Term) bool {
+		if ref, ok := t.Value.(ast.Ref); ok && !calls[t] {
+			may = may || reachesRules(ref, c)
+		}
+		return may
+	})
+	return may
+}
+
+func reachesRules(ref ast.Ref, c *ast.Compiler) bool {
+	if !ref[0].Equal(ast.DefaultRootDocument) {
+		return false
+	}
+	node := c.RuleTree.Child(ref[0].Value)
+	for _, t := range ref[1:] {
+		if node == nil || len(node.Values) > 0 || !t.IsGround() {
+			break
+		}
+		node = node.Child(t.Value)
+	}
+	return node != nil
+}
+
+// depths follows the objects that a function builds for rules with variables in
+// their names. Where one rule gives a value and another goes on below it,
+// whether they conflict depends on topdown's order.
+type depths struct {
+	of     map[int32]int // object locals
+	leaf   map[int]bool  // a value is put there
+	branch map[int]bool  // an object is put there
+	set    map[int]bool  // a set is put there
+}
+
+func newDepths(result int32) *depths {
+	return &depths{of: map[int32]int{result: 0}, leaf: map[int]bool{}, branch: map[int]bool{}, set: map[int]bool{}}
+}
+
+// see looks at a block of the plan.
+func (d *depths) see(b *ir.Block) {
+	for i, s := range b.Stmts {
+		switch s := s.(type) {
+		case *ir.BlockStmt:
+			for _, inner := range s.Blocks {
+				d.see(inner)
+			}
+		case *ir.ScanStmt:
+			d.see(s.Block)
+		case *ir.NotStmt:
+			d.see(s.Block)
+		case *ir.WithStmt:
+			d.see(s.Block)
+		case *ir.ObjectInsertOnceStmt:
+			if depth, ok := d.of[int32(s.Object)]; ok {
+				d.leaf[depth] = true
+			}
+		case *ir.DotStmt:
+			if from, ok := s.Source.Value.(ir.Local); ok && i+1 < len(b.Stmts) {
+				depth, built := d.of[int32(from)]
+				if out, ok := b.Stmts[i+1].(*ir.BreakStmt); ok && out.Index == 1 && built {
+					d.of[int32(s.Target)] = depth + 1
+				}
+			}
+		case *ir.MakeObjectStmt:
+			if depth, ok := d.of[int32(s.Target)]; ok && depth > 0 {
+				d.branch[depth-1] = true
+			}
+		case *ir.MakeSetStmt:
+			if depth, ok := d.of[int32(s.Target)]; ok && depth > 0 {
+				d.set[depth-1] = true
+			}
+		}
+	}
+}
+
+func (d *depths) clash() bool {
+	for depth := range d.branch {
+		if d.leaf[depth] || d.set[depth] {
+			return true
+		}
+	}
+	for depth := range d.set {
+		if d.leaf[depth] {
+			return true
+		}
+	}
+	return false
+}

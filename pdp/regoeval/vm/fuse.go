@@ -1,0 +1,41 @@
+package vm
+
+import "github.com/open-policy-agent/opa/v1/ir"
+
+// comparisons are built-in functions that are one instruction where a rule only
+// asks whether they are true.
+var comparisons = map[string]comparison{
+	"equal": equal, "neq": unequal, "lt": less, "lte": atMost, "gt": more, "gte": atLeast, "internal.member_2": member,
+}
+
+// comparison is how opCompare holds b against c.
+type comparison = int32
+
+const (
+	equal comparison = iota
+	unequal
+	less
+	atMost
+	more
+	atLeast
+	member
+)
+
+// compare makes one instruction of a comparison and the statement that asks for
+// its result. It returns how many statements that takes.
+func (a *assembler) compare(stmts []ir.Stmt, i int) int {
+	call, ok := stmts[i].(*ir.CallStmt)
+	if !ok || i+1 == len(stmts) {
+		return 0
+	}
+	how, ok := comparisons[call.Func]
+	if !ok {
+		return 0
+	}
+	test, ok := stmts[i+1].(*ir.NotEqualStmt)
+	if !ok || test.A.Value != ir.Val(call.Result) || test.B.Value != ir.Val(ir.Bool(false)) || readLater(stmts[i+1:], call.Result) {
+		return 0
+	}
+	a.orBreak(instr{op: opCompare, b: a.operand(call.Args[0]), c: a.operand(call.Args[1]), x: how})
+	return 2
+}

@@ -1,0 +1,223 @@
+package vm
+
+import (
+	"slices"
+
+	"github.com/xiezhi-project/xiezhi/pdp/regoeval/vm/value"
+)
+
+// optimise shortens the code of a function; what it answers, and where it
+// fails, stay as they are.
+func (k *compiler) optimise(f *function) {
+	k.returnEarly(f)
+	f.mergeEnds()
+	f.threadJumps()
+	f.dropUnread()
+	f.harmless = k.isHarmless(f) && !f.mayDisagree()
+	if c := f.alwaysReturns(); c < 0 && k.program.constants[^c].Defined() {
+		f.constant = c
+	}
+}
+
+// isHarmless reports whether the function cannot fail, other than by the
+// bounds of a run and by rules that disagree.
+func (k *compiler) isHarmless(f *function) bool {
+	for i := range f.code {
+		switch in := &f.code[i]; in.op {
+		case opCall:
+			if !k.program.functions[in.x].harmless {
+				return false
+			}
+		case opBuiltin:
+			if !slices.Contains(harmless, k.program.builtins[in.x].name) {
+				return false
+			}
+		case opInsertOnce, opDynamic, opEnter:
+			return false
+		}
+	}
+	return true
+}
+
+// mayDisagree reports whether two rules may give two values.
+func (f *function) mayDisagree() bool {
+	return slices.ContainsFunc(f.code, func(in instr) bool { return in.op == opMoveOnce && in.a != f.result })
+}
+
+// returnEarly ends the function where its value is known: the one assignment
+// is followed by the end, or all agree on a constant and nothing that is
+// skipped can fail.
+func (k *compiler) returnEarly(f *function) {
+	var values []int // where rules give theirs
+	local := int32(-1)
+	for i := range f.code {
+		in := &f.code[i]
+		switch {
+		case in.op != opMoveOnce:
+		case in.a != f.result && (local < 0 || local == in.a):
+			local = in.a
+			values = append(values, i)
+		case in.a != f.result:
+			return
+		case in.b != local && (i == 0 || f.code[i-1].op != opIsUndefined || f.code[i-1].b != f.result):
+			return // neither a rule's end nor the default
+		}
+	}
+	if len(values) == 0 {
+		return
+	}
+	at := values[0]
+	if len(values) == 1 && f.ends(at+1, local) {
+		f.code[at] = instr{op: opReturn, b: f.code[at].b}
+		return
+	}
+	for _, i := range values {
+		if f.code[i].b >= 0 || !value.Equal(k.program.constants[^f.code[i].b], k.program.constants[^f.code[at].b]) {
+			return
+		}
+	}
+	if k.isHarmless(f) {
+		for _, i := range values {
+			f.code[i] = instr{op: opReturn, b: f.code[i].b}
+		}
+	}
+}
+
+// mergeEnds lets rules without `else` give their values to the function
+// directly, not by way of a local that the rule's end reads.
+func (f *function) mergeEnds() {
+	var values []int // of the rule at hand
+	chained := false // it has an else
+	for i := range f.code {
+		switch in := &f.code[i]; {
+		case in.op == opMoveOnce && in.a != f.result:
+			values = append(values, i)
+		case in.op == opIsUndefined && in.b != f.result && in.b >= 0:
+			chained = true
+		case in.op == opMoveOnce && i > 0 && f.code[i-1].op == opIsDefined && f.code[i-1].b == in.b && in.b >= 0:
+			own := !slices.ContainsFunc(values, func(v int) bool { return f.code[v].a != in.b })
+			if own && !chained && len(values) > 0 {
+				for _, v := range values {
+					f.code[v].a = f.result
+				}
+				next := int32(i + 1)
+				f.code[i-1], f.code[i] = instr{op: opJump, to: next}, instr{op: opJump, to: next}
+			}
+			values, chained = nil, false
+		}
+	}
+}
+
+// threadJumps lets jumps to jumps go where those go, and drops those to the
+// next instruction.
+func (f *function) threadJumps() {
+	for i := range f.code {
+		in := &f.code[i]
+		for in.op != opEnter && f.code[in.to].op == opJump && f.code[in.to].to != in.to {
+			in.to = f.code[in.to].to
+		}
+	}
+}
+
+// ends reports whether a rule's value becomes the function's from here on, with
+// nothing after it.
+func (f *function) ends(pc int, local int32) bool {
+	if pc+3 >= len(f.code) || f.code[pc].op != opIsDefined || f.code[pc].b != local || f.code[pc+1].op != opMoveOnce || f.code[pc+1].b != local {
+		return false
+	}
+	next := f.code[pc+2]
+	return (next.op == opReturn || next.op == opIsUndefined) && next.b == f.result
+}
+
+// alwaysReturns returns the constant that is the function's value, 0 if there
+// is none.
+func (f *function) alwaysReturns() int32 {
+	for _, in := range f.code {
+		switch in.op {
+		case opReset:
+		case opReturn:
+			return min(in.b, 0)
+		default:
+			return 0
+		}
+	}
+	return 0
+}
+
+// dropUnread leaves out instructions whose only effect is a local that nothing
+// reads, and jumps to what comes next.
+func (f *function) dropUnread() {
+	read := make([]bool, f.locals)
+	for i := range f.code {
+		f.reads(&f.code[i], func(o int32) {
+			if o >= 0 {
+				read[o] = true
+			}
+		})
+	}
+	keep := func(i int) bool {
+		in := &f.code[i]
+		switch in.op {
+		case opJump:
+			return int(in.to) != i+1
+		case opMove, opReset, opLevel, opArray, opObject, opSet:
+			return read[in.a]
+		}
+		return true
+	}
+	moved := make([]int32, len(f.code)+1)
+	n := int32(0)
+	for i := range f.code {
+		moved[i] = n
+		if keep(i) {
+			f.code[n], f.places[n] = f.code[i], f.places[i]
+			n++
+		}
+	}
+	f.code, f.places = f.code[:n], f.places[:n]
+	for i := range f.code {
+		if in := &f.code[i]; in.op != opEnter {
+			in.to = moved[in.to]
+		}
+	}
+}
+
+// reads visits the operands that an instruction reads.
+func (f *function) reads(in *instr, visit func(operand int32)) {
+	switch in.op {
+	case opCall, opBuiltin, opDynamic:
+		for _, o := range f.args[in.b : in.b+in.c] {
+			visit(o)
+		}
+		if in.op == opDynamic {
+			visit(0)
+			visit(1)
+		}
+		return
+	case opNext:
+		visit(in.b)
+		return
+	case opLookUp:
+		visit(0)
+		visit(1)
+		return
+	case opEnter:
+		visit(in.a)
+		if in.to >= 0 {
+			visit(in.to)
+		}
+	case opLeave:
+		visit(in.c)
+		visit(in.c + 1)
+		return
+	case opAppend, opInsert, opInsertOnce, opAdd, opMoveOnce:
+		visit(in.a)
+	}
+	switch in.op {
+	case opMove, opName, opNotFalse, opIsKind, opIsDefined, opIsUndefined, opLen, opAppend, opAdd, opMoveOnce, opUnmixed, opScan, opReturn, opResult, opEnter:
+		visit(in.b)
+	case opDot, opBase, opEqual, opCompare, opNotEqual, opInsert, opInsertOnce, opMerge:
+		visit(in.b)
+		visit(in.c)
+	}
+}

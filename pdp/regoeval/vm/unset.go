@@ -1,0 +1,46 @@
+package vm
+
+import "github.com/open-policy-agent/opa/v1/ir"
+
+// readsUnset reports whether a value of the plan is put together from, or
+// given to a function with, a local that nothing has set before. OPA's planner
+// does that where it unifies two composites that share variables: [x, _] with
+// [1, [y, x]], for one.
+func readsUnset(f *ir.Func) bool {
+	set := map[ir.Local]bool{}
+	for _, l := range f.Params {
+		set[l] = true
+	}
+	unset := false
+	read := func(operands ...ir.Operand) {
+		for _, o := range operands {
+			if l, ok := o.Value.(ir.Local); ok && !set[l] {
+				unset = true
+			}
+		}
+	}
+	eachOf(f.Blocks, func(s ir.Stmt) {
+		switch s := s.(type) {
+		case *ir.ArrayAppendStmt:
+			read(s.Value)
+		case *ir.SetAddStmt:
+			read(s.Value)
+		case *ir.ObjectInsertStmt:
+			read(s.Key, s.Value)
+		case *ir.ObjectInsertOnceStmt:
+			read(s.Key, s.Value)
+		case *ir.CallStmt:
+			read(s.Args...)
+		case *ir.DotStmt:
+			read(s.Source, s.Key)
+		case *ir.EqualStmt:
+			read(s.A, s.B)
+		case *ir.NotEqualStmt:
+			read(s.A, s.B)
+		}
+		for _, l := range written(s) {
+			set[l] = true
+		}
+	})
+	return unset
+}

@@ -30,7 +30,7 @@ type health struct {
 	good  time.Time // when the last successful read began
 	began time.Time // of the read under way, else zero
 	err   error     // of the last read
-	tried time.Time // when the last read began that failed
+	tried time.Time // when the last read ended that failed, or a caller went to try
 }
 
 // begin notes that a read begins now.
@@ -50,7 +50,7 @@ func (h *health) succeeded(began time.Time) {
 func (h *health) failed(err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.tried, h.began, h.err = h.began, time.Time{}, err
+	h.tried, h.began, h.err = h.now(), time.Time{}, err
 }
 
 func (h *health) givenUp() {

@@ -105,7 +105,7 @@ func (b *bench) compareBare(ctx context.Context, ours *xiezhi, requests [][]byte
 		return err
 	}
 	defer toBare.close()
-	c, err := contest(ctx, "decide over HTTP beside a handler that only parses", b.rounds, b.roundTime, [2]side{
+	c, err := contest(ctx, b.of+"decide over HTTP beside a handler that only parses", b.rounds, b.roundTime, [2]side{
 		{"xiezhi", toOurs.run}, {"bare fiber", toBare.run},
 	})
 	if err != nil {

@@ -17,10 +17,19 @@ import (
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
 
-// guardrails compares what the shipped guardrails cost in-process, with all
-// reasons, with OPA's v1/sdk and with its prepared query from JSON, and those
-// that Cedar can say with cedar-go and with Go by hand; and it bounds the allocations and the tail of one decision. Nobody writes a log.
-func (b *bench) guardrails(ctx context.Context) (err error) {
+// guardrails compares what all shipped policies cost in-process, and those that
+// Cedar can say with cedar-go and with Go by hand.
+func (b *bench) guardrails(ctx context.Context) error {
+	if err := b.inTheProcess(ctx); err != nil {
+		return err
+	}
+	return b.compareSayable(ctx, os.DirFS(b.policies))
+}
+
+// inTheProcess compares what the policies cost in-process, with all reasons,
+// with OPA's v1/sdk and with its prepared query from JSON, and bounds the
+// allocations and the tail of one decision. Nobody writes a log.
+func (b *bench) inTheProcess(ctx context.Context) (err error) {
 	ours, err := newEngine(ctx, b.content)
 	if err != nil {
 		return err
@@ -51,10 +60,7 @@ func (b *bench) guardrails(ctx context.Context) (err error) {
 	if err := b.fromJSON(ctx, ours, prepared, of); err != nil {
 		return err
 	}
-	if err := b.allocations(ctx, ours); err != nil {
-		return err
-	}
-	return b.compareSayable(ctx, os.DirFS(b.policies))
+	return b.allocations(ctx, ours)
 }
 
 // fromValues gives both sides Go values. The request is xiezhi's own type; the
@@ -72,13 +78,13 @@ func (b *bench) fromValues(ctx context.Context, ours *engine, peer *sdkPeer) err
 		name string
 		one  func(i int) error
 	}{{"guardrails from an authz.Request", fromRequest}, {"guardrails from Go maps", fromMaps}} {
-		c, err := contest(ctx, from.name, b.rounds, b.roundTime, [2]side{b.all("xiezhi", from.one), peer.side(false)})
+		c, err := contest(ctx, b.of+from.name, b.rounds, b.roundTime, [2]side{b.all("xiezhi", from.one), peer.side(false)})
 		if err != nil {
 			return err
 		}
 		b.compared(c, atLeast(10, c).aiming(20))
 	}
-	c, err := contest(ctx, "guardrails, each decision timed", b.rounds, b.roundTime, [2]side{
+	c, err := contest(ctx, b.of+"guardrails, each decision timed", b.rounds, b.roundTime, [2]side{
 		{"xiezhi", func(d time.Duration) (sample, error) { return singles(d, len(b.inputs), fromRequest) }},
 		peer.side(true),
 	})
@@ -86,8 +92,8 @@ func (b *bench) fromValues(ctx context.Context, ours *engine, peer *sdkPeer) err
 		return err
 	}
 	b.compared(c,
-		bound(4, "guardrails: p99 / p50 of xiezhi", c.Sides[0].Tail).aiming(2),
-		reported("guardrails: p99 / p50 of opa v1/sdk", c.Sides[1].Tail))
+		bound(4, b.of+"guardrails: p99 / p50 of xiezhi", c.Sides[0].Tail).aiming(2),
+		reported(b.of+"guardrails: p99 / p50 of opa v1/sdk", c.Sides[1].Tail))
 	return nil
 }
 
@@ -122,7 +128,7 @@ func (b *bench) fromJSON(ctx context.Context, ours *engine, theirs *opa, of []in
 		}
 	}
 	var out []byte
-	c, err := contest(ctx, "guardrails, JSON to JSON", b.rounds, b.roundTime, [2]side{
+	c, err := contest(ctx, b.of+"guardrails, JSON to JSON", b.rounds, b.roundTime, [2]side{
 		b.all("xiezhi", func(i int) error {
 			d, err := ours.decideJSON(ctx, toOurs[i])
 			out = d.AppendJSON(out[:0])
@@ -192,7 +198,7 @@ func (b *bench) allocations(ctx context.Context, ours *engine) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", g.name, err)
 		}
-		b.results.Gates = append(b.results.Gates, bound(g.limit, g.name, count))
+		b.results.Gates = append(b.results.Gates, bound(g.limit, b.of+g.name, count))
 	}
 	return nil
 }

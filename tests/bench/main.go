@@ -70,6 +70,7 @@ type bench struct {
 	policies    string // folder of the policy repository
 	bin         string // folder of the built programs
 	content     *bundles.Content
+	of          string // which policies, before the names of comparisons; empty: all
 	inputs      []input
 	results     results
 }
@@ -84,6 +85,7 @@ var parts = []part{
 	{"in-process", (*bench).inProcess},
 	{"engine", (*bench).guardrails},
 	{"http", (*bench).overHTTP},
+	{"card", (*bench).card},
 	{"cedar", (*bench).cedar},
 	{"batch", (*bench).besideBatches},
 	{"tenants", (*bench).tenants},

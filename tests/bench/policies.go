@@ -21,11 +21,16 @@ import (
 // The policies about callers of Xiezhi itself come along, since its server
 // needs them; they take no part in other decisions.
 func regoRelease(repository fs.FS) (*bundles.Content, error) {
+	return releaseOf(repository, isModule)
+}
+
+// releaseOf is regoRelease with those modules alone that are wanted.
+func releaseOf(repository fs.FS, wanted func(path string) bool) (*bundles.Content, error) {
 	return bundles.ReadFS(repository, func(p string) bool {
 		folder, _, _ := strings.Cut(p, "/")
 		switch folder {
 		case "platform", "tenants":
-			return isModule(p)
+			return wanted(p)
 		case "self", "tables", "approvals", pdp.AttributesFile, pdp.ObligationsFile:
 			return true
 		default:

@@ -57,6 +57,9 @@ func TestRandomProgramsAnswerAsTopdown(t *testing.T) {
 		}
 	}
 	t.Log(total)
+	if err := total.comparable(); err != nil {
+		t.Error(err)
+	}
 	if total.answered < total.undefined || total.refused > total.rules/2 {
 		t.Error("the programs show little: most are left to topdown, or have no answer")
 	}

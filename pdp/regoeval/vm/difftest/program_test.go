@@ -58,12 +58,17 @@ func (p *program) module(pkg string) string {
 	return "package " + pkg + "\n" + strings.Join(p.texts[pkg], "\n") + "\n"
 }
 
+// String writes the program as a file of testdata/differed.
 func (p *program) String() string {
-	all := p.module("lib") + "\n" + p.module("main")
+	all := p.module("lib") + "\n" + p.module("main") + "\nask: " + strings.Join(p.rules, " ") + "\n"
 	for _, w := range p.worlds {
 		input, _ := json.Marshal(w.input)
 		data, _ := json.Marshal(w.data)
-		all += fmt.Sprintf("\ninput: %s\ndata: %s\n", input, data)
+		kind := "input"
+		if w.request {
+			kind = "request"
+		}
+		all += fmt.Sprintf("\n%s: %s\ndata: %s\n", kind, input, data)
 	}
 	return all
 }

@@ -87,17 +87,19 @@ func (p *planner) sift(policies []*module) ([]*module, *vm.Program) {
 }
 
 func (p *planner) plan(policies []*module) (*vm.Program, error) {
-	var body ast.Body
+	// One expression asks for everything: OPA takes the square of their number to
+	// find out in which order to ask several.
+	var sets []*ast.Term
 	for _, m := range policies {
 		for _, kind := range m.sets {
-			ask := ast.Equality.Expr(ast.VarTerm("s"+strconv.Itoa(len(body))), ast.NewTerm(setRef(m, kind)))
-			ask.Location = &ast.Location{File: m.file, Row: 1, Col: 1}
-			body.Append(ask)
+			sets = append(sets, ast.NewTerm(setRef(m, kind)))
 		}
 	}
+	ask := ast.Equality.Expr(ast.VarTerm("sets"), ast.ArrayTerm(sets...))
+	ask.Location = &ast.Location{File: policies[0].file, Row: 1, Col: 1}
 	var program *vm.Program
 	err := waiting(p.ctx, func() (err error) {
-		program, err = vm.Plan(p.ctx, p.unit.compiler, body)
+		program, err = vm.Plan(p.ctx, p.unit.compiler, ast.NewBody(ask))
 		return err
 	})
 	return program, err

@@ -25,8 +25,8 @@ type shared struct {
 	planned  atomic.Pointer[plan] // nil until it is asked for
 }
 
-// compileUnit compiles copies of the modules, since OPA rewrites what it
-// compiles. A unit of the same texts that is still in use is used again: a
+// compileUnit compiles the modules, of which OPA makes copies that it rewrites.
+// A unit of the same texts that is still in use is used again: a
 // release that changes one tenant compiles that tenant. When ctx ends, so does
 // the waiting: OPA's compiler cannot be stopped, and some texts keep it busy.
 func (c *Compiler) compileUnit(ctx context.Context, modules []*module) (*unit, error) {
@@ -37,13 +37,13 @@ func (c *Compiler) compileUnit(ctx context.Context, modules []*module) (*unit, e
 	if known != nil {
 		return &unit{known, byFile(modules)}, nil
 	}
-	copies := make(map[string]*ast.Module, len(modules))
+	parsed := make(map[string]*ast.Module, len(modules))
 	for _, m := range modules {
-		copies[m.file] = m.parsed.Copy()
+		parsed[m.file] = m.parsed
 	}
 	compiler := ast.NewCompiler().WithCapabilities(c.capabilities).WithDefaultRegoVersion(ast.RegoV1).SetErrorLimit(0)
 	err := waiting(ctx, func() error {
-		if compiler.Compile(copies); compiler.Failed() {
+		if compiler.Compile(parsed); compiler.Failed() {
 			return compiler.Errors
 		}
 		return nil

@@ -43,7 +43,8 @@ type AuditRecord struct {
 	// of a change, as one JSON value.
 	Body Value
 	// BodyJSON is the body as JSON that was written already; it counts in place
-	// of Body where it is not empty. Records that were read have none.
+	// of Body where it is not empty. Of records that were read only those of
+	// [ReadAuditRecord] have it.
 	BodyJSON []byte
 }
 

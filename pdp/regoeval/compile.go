@@ -50,11 +50,11 @@ func (c *Compiler) Compile(ctx context.Context, source *pdp.Source) (pdp.Program
 	if schema == nil {
 		schema = &pdp.AttributeSchema{}
 	}
-	for _, m := range modules {
+	beside(modules, report, func(m *module, report *faults) {
 		m.readHeads(report)
 		m.readMetadata(source.Templates, schema, report)
 		checkIsolation(m, m.parsed, report)
-	}
+	})
 	if !parsed {
 		return nil, report.err()
 	}
@@ -62,10 +62,10 @@ func (c *Compiler) Compile(ctx context.Context, source *pdp.Source) (pdp.Program
 	if err != nil {
 		return nil, err
 	}
-	for _, m := range modules {
+	beside(modules, report, func(m *module, report *faults) {
 		u := units[m.tenant]
 		if u == nil {
-			continue // it has faults
+			return // it has faults
 		}
 		checkIsolation(m, u.compiler.Modules[m.file], report)
 		if m.policy != nil {
@@ -73,7 +73,7 @@ func (c *Compiler) Compile(ctx context.Context, source *pdp.Source) (pdp.Program
 			checkReads(m, reached, schema, report)
 			setDigests(u, m, reached, source)
 		}
-	}
+	})
 	if err := report.err(); err != nil {
 		return nil, err
 	}

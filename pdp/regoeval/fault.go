@@ -4,8 +4,11 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
@@ -14,7 +17,30 @@ import (
 
 // faults collects what is wrong with a candidate.
 type faults struct {
-	list pdp.Faults
+	list  pdp.Faults
+	known *faults // of before, to which list will be added; may be nil
+}
+
+// beside calls f for every element on as many cores as there are, and adds
+// what is wrong with each in their order. A panic is a fault.
+func beside[E any](elems []E, report *faults, f func(elem E, report *faults)) {
+	own := make([]faults, len(elems))
+	next := atomic.Int64{}
+	var workers sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(elems)) {
+		workers.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(elems)); i = next.Add(1) - 1 {
+				own[i].known = report
+				if err := guard(func() error { f(elems[i], &own[i]); return nil }); err != nil {
+					own[i].add("", 0, "%v", err)
+				}
+			}
+		})
+	}
+	workers.Wait()
+	for i := range own {
+		report.list = append(report.list, own[i].list...)
+	}
 }
 
 func (f *faults) add(file string, line int, format string, args ...any) {
@@ -33,7 +59,7 @@ func (f *faults) at(location *ast.Location, policy, rule, format string, args ..
 // has reports whether a fault is known for this line, so that OPA's own error
 // about the same thing need not be shown.
 func (f *faults) has(location *ast.Location) bool {
-	return slices.ContainsFunc(f.list, func(known pdp.Fault) bool {
+	return f.known != nil && f.known.has(location) || slices.ContainsFunc(f.list, func(known pdp.Fault) bool {
 		return known.File == location.File && known.Line == location.Row
 	})
 }

@@ -58,31 +58,37 @@ const (
 func parse(content *bundles.Content, caps *ast.Capabilities, tests bool, report *faults) []*module {
 	var modules []*module
 	for _, f := range content.Files() {
-		if !strings.HasSuffix(f.Path, extension) || strings.HasSuffix(f.Path, testExtension) != tests {
-			continue
-		}
-		m := &module{file: f.Path, data: f.Data, test: tests}
-		if why := m.place(); why != "" {
-			report.add(f.Path, 0, "%s", why)
-			continue
-		}
-		err := guard(func() (err error) {
-			m.parsed, err = ast.ParseModuleWithOpts(f.Path, string(f.Data), ast.ParserOptions{
-				ProcessAnnotation: true, RegoVersion: ast.RegoV1, Capabilities: caps,
-			})
-			return err
-		})
-		if err != nil {
-			report.addErrors(f.Path, err)
-			continue
-		}
-		if m.checkPackage(report) {
-			findRefused(m.parsed, report)
-			findNested(m.parsed, report)
-			modules = append(modules, m)
+		if strings.HasSuffix(f.Path, extension) && strings.HasSuffix(f.Path, testExtension) == tests {
+			modules = append(modules, &module{file: f.Path, data: f.Data, test: tests})
 		}
 	}
-	return modules
+	beside(modules, report, func(m *module, report *faults) { m.parse(caps, report) })
+	return slices.DeleteFunc(modules, func(m *module) bool { return m.parsed == nil })
+}
+
+// parse reads the module's text. It leaves it unparsed where it does not parse
+// or stands in the wrong place.
+func (m *module) parse(caps *ast.Capabilities, report *faults) {
+	if why := m.place(); why != "" {
+		report.add(m.file, 0, "%s", why)
+		return
+	}
+	var parsed *ast.Module
+	err := guard(func() (err error) {
+		parsed, err = ast.ParseModuleWithOpts(m.file, string(m.data), ast.ParserOptions{
+			ProcessAnnotation: true, RegoVersion: ast.RegoV1, Capabilities: caps,
+		})
+		return err
+	})
+	if err != nil {
+		report.addErrors(m.file, err)
+		return
+	}
+	if m.checkPackage(parsed.Package, report) {
+		findRefused(parsed, report)
+		findNested(parsed, report)
+		m.parsed = parsed
+	}
 }
 
 // place finds out whose module the file is, or says why it is nobody's.
@@ -126,7 +132,7 @@ func (m *module) path() []string {
 
 // checkPackage holds the package to the file's place. A test may stand in a
 // package of its own, <name>_test, or in the one it tests.
-func (m *module) checkPackage(report *faults) bool {
+func (m *module) checkPackage(stated *ast.Package, report *faults) bool {
 	accepted := []ast.Ref{packageRef(m.path())}
 	if m.test {
 		steps := m.path()
@@ -135,12 +141,12 @@ func (m *module) checkPackage(report *faults) bool {
 	}
 	var names []string
 	for _, ref := range accepted {
-		if m.parsed.Package.Path.Equal(ref) {
+		if stated.Path.Equal(ref) {
 			return true
 		}
 		names = append(names, packageText(ref))
 	}
-	report.at(m.parsed.Package.Location, "", "", "the file's place asks for the package %s", strings.Join(names, " or "))
+	report.at(stated.Location, "", "", "the file's place asks for the package %s", strings.Join(names, " or "))
 	return false
 }
 

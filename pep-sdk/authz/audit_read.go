@@ -47,7 +47,7 @@ func ReadAuditRecord(data []byte) (AuditRecord, error) {
 	if r.Time, err = time.Parse(time.RFC3339Nano, at); err != nil {
 		return AuditRecord{}, Under(err, "/time")
 	}
-	r.BodyJSON = body
+	r.BodyJSON = body[:len(body):len(body)]
 	return r, nil
 }
 

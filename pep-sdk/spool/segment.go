@@ -20,6 +20,10 @@ const (
 	frameSize  = 8 // before each record
 	// maxRecord bounds one record, and what a damaged length can ask for.
 	maxRecord = 64 << 20
+	// Records are read into memory of roomBytes until less than usualRecord of
+	// it is left.
+	roomBytes   = 512 << 10
+	usualRecord = 4 << 10
 )
 
 // segment is one file. Its fields are guarded by Spool.mu.
@@ -119,20 +123,26 @@ func scan(file File, table *crc32.Table) (records uint64, end, size int64, err e
 
 // load reads records from an offset until it has enough of them or comes to
 // the end. It returns how many bytes they take. A damaged frame ends it with
-// errDamaged, after the records before it.
+// errDamaged, after the records before it. Their bodies are not parsed.
 func load(file File, from, end int64, most int, table *crc32.Table) (records []authz.AuditRecord, unreadable int, bytes int64, err error) {
 	r := bufio.NewReaderSize(io.NewSectionReader(file, from, end-from), 1<<16)
-	var buf []byte
+	var room []byte // the records' bodies stay in it
 	for taken := 0; taken < most && from+bytes < end && bytes < batchBytes; taken++ {
-		data, err := readFrame(r, buf, table)
+		if len(room) < usualRecord {
+			room = make([]byte, min(end-from-bytes, roomBytes))
+		}
+		data, err := readFrame(r, room, table) // a longer one has room of its own
 		if err == io.EOF {
 			err = errDamaged // the file is shorter than what was synced
 		}
 		if err != nil {
 			return records, unreadable, bytes, err
 		}
-		buf, bytes = data, bytes+frameSize+int64(len(data))
-		record, err := authz.ParseAuditRecord(data)
+		if len(data) <= len(room) {
+			room = room[len(data):]
+		}
+		bytes += frameSize + int64(len(data))
+		record, err := authz.ReadAuditRecord(data)
 		if err != nil {
 			unreadable++
 			continue

@@ -271,3 +271,51 @@ func TestFlushShipsWithoutWaitingForMore(t *testing.T) {
 		want(t, "waited", time.Since(start), time.Duration(0))
 	})
 }
+
+func TestRecordThatIsNoneIsSkippedAndCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var sink memory
+		s := open(t, newDisk(), Options{}, sink.take)
+		appendAll(t, s, true, "a")
+		broken := record("b")
+		broken.BodyJSON = []byte(`{"no":"end"`)
+		if err := s.Append(t.Context(), broken, true); err != nil {
+			t.Fatal(err)
+		}
+		appendAll(t, s, true, "c")
+		flush(t, s)
+		want(t, "shipped", sink.taken(), []string{"a", "c"})
+		want(t, "damaged", s.Stats().Damaged, 1)
+		want(t, "unshipped bytes", s.Stats().UnshippedBytes, 0)
+	})
+}
+
+func TestRecordsOfABatchAreTheSinksToKeep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var kept []authz.AuditRecord
+		s := open(t, newDisk(), Options{}, func(_ context.Context, records []authz.AuditRecord) error {
+			for _, r := range records {
+				r.BodyJSON = append(r.BodyJSON, " and more"...) // which must not run into the next one
+				kept = append(kept, r)
+			}
+			return nil
+		})
+		var bodies []string
+		for i, size := range []int{1, usualRecord, 7, roomBytes - 3*usualRecord, 100, usualRecord - 200, 3, 2 * roomBytes, 5, roomBytes, 10} {
+			r := record(fmt.Sprint(i))
+			r.BodyJSON = fmt.Appendf(nil, "%q", strings.Repeat(string(rune('a'+i)), size))
+			bodies = append(bodies, string(r.BodyJSON)+" and more")
+			if err := s.Append(t.Context(), r, true); err != nil {
+				t.Fatal(err)
+			}
+		}
+		flush(t, s)
+		appendAll(t, s, true, "more")
+		flush(t, s)
+		for i := range bodies {
+			if got := string(kept[i].BodyJSON); got != bodies[i] {
+				t.Errorf("body %d: %d bytes, %.20s…, want %d, %.20s…", i, len(got), got, len(bodies[i]), bodies[i])
+			}
+		}
+	})
+}

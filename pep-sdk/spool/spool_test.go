@@ -392,3 +392,25 @@ func TestRecordLargerThanAnyIsRefusedWhole(t *testing.T) {
 	}
 	appendAll(t, s, true, "b")
 }
+
+func TestBufferedRecordsShareASyncAFlushInterval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDisk()
+		var sink memory
+		s := open(t, d, Options{}, sink.take)
+		for i := range 1000 {
+			appendAll(t, s, false, fmt.Sprint(i))
+			<-time.After(time.Millisecond)
+		}
+		d.set(func(d *disk) {
+			if d.syncs < 20 || d.syncs > 25 { // in a second of intervals of 40 ms
+				t.Errorf("%d syncs", d.syncs)
+			}
+		})
+		flush(t, s)
+		if sink.calls > 6 { // one each 200 ms
+			t.Errorf("the sink was called %d times", sink.calls)
+		}
+		want(t, "shipped", len(sink.taken()), 1000)
+	})
+}

@@ -293,9 +293,10 @@ func TestRecordThatIsNoneIsSkippedAndCounted(t *testing.T) {
 func TestRecordsOfABatchAreTheSinksToKeep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var kept []authz.AuditRecord
+		tail := strings.Repeat("!", 300)
 		s := open(t, newDisk(), Options{}, func(_ context.Context, records []authz.AuditRecord) error {
 			for _, r := range records {
-				r.BodyJSON = append(r.BodyJSON, " and more"...) // which must not run into the next one
+				r.BodyJSON = append(r.BodyJSON, tail...) // which must not run into the next one
 				kept = append(kept, r)
 			}
 			return nil
@@ -304,7 +305,7 @@ func TestRecordsOfABatchAreTheSinksToKeep(t *testing.T) {
 		for i, size := range []int{1, usualRecord, 7, roomBytes - 3*usualRecord, 100, usualRecord - 200, 3, 2 * roomBytes, 5, roomBytes, 10} {
 			r := record(fmt.Sprint(i))
 			r.BodyJSON = fmt.Appendf(nil, "%q", strings.Repeat(string(rune('a'+i)), size))
-			bodies = append(bodies, string(r.BodyJSON)+" and more")
+			bodies = append(bodies, string(r.BodyJSON)+tail)
 			if err := s.Append(t.Context(), r, true); err != nil {
 				t.Fatal(err)
 			}

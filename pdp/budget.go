@@ -18,6 +18,14 @@ type budget struct {
 	cancel context.CancelFunc
 }
 
+// waited reports whether somebody waits, or did. It may still hold the context
+// then, which must stay ended.
+func (b *budget) waited() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.timed != nil
+}
+
 func (b *budget) begin(ctx context.Context, d time.Duration) {
 	b.Context, b.until = ctx, time.Now().Add(d)
 }

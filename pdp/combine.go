@@ -24,6 +24,7 @@ type combination struct {
 	// noGrants says that no grant counts now, outlived that a stale bound is over.
 	noGrants, outlived bool
 	latest             time.Time // what time it may be at most; zero: in.Now
+	messages           *filling
 }
 
 // combined is a decision and the counted grants it rests on.
@@ -34,7 +35,7 @@ type combined struct {
 
 func (c *combination) combine() combined {
 	var d combined
-	d.Reasons = make([]authz.Reason, 0, c.reasons())
+	d.Reasons = make([]authz.Reason, 0, c.reasons()) // messages point into it
 	var denied, allowed, pending, admitted bool
 	for i := range c.outcomes {
 		o := &c.outcomes[i]
@@ -44,16 +45,16 @@ func (c *combination) combine() combined {
 			denied = true
 		}
 		for _, f := range o.Findings {
-			reason := c.reason(o.Policy, f)
+			grant := ""
 			switch f.Rule.Kind {
 			case KindDeny: // 2. A DENY that no live grant waives.
 				if f.Rule.Waivable {
-					reason.Grant = d.use(c.grant(o.Policy, f.Rule))
+					grant = d.use(c.grant(o.Policy, f.Rule))
 				}
-				denied = denied || reason.Grant == ""
+				denied = denied || grant == ""
 			case KindReview: // 3. and 4. A REVIEW, satisfied or not.
-				reason.Grant = d.use(c.grant(o.Policy, f.Rule))
-				pending = pending || reason.Grant == ""
+				grant = d.use(c.grant(o.Policy, f.Rule))
+				pending = pending || grant == ""
 				admitted = admitted || f.Rule.Admits
 			case KindAllow:
 				if c.unplaced(o.Policy) {
@@ -63,9 +64,10 @@ func (c *combination) combine() combined {
 			default:
 				continue
 			}
-			d.Reasons = append(d.Reasons, reason)
+			d.Reasons = c.appendReason(d.Reasons, o.Policy, f, grant)
 		}
 	}
+	c.messages.done()
 	denied = c.gather(&d.Decision) || denied
 	if c.outlived { // Nothing waives this.
 		d.Reasons = append(d.Reasons, coreReason(authz.RuleStaleBound,
@@ -88,11 +90,22 @@ func (c *combination) combine() combined {
 	return d
 }
 
-// reasons is how many there will be at least.
+// reasons is how many there will be at most, but for what outlived its source
+// and conflicts.
 func (c *combination) reasons() int {
-	n := 0
+	n, opens := 0, false
 	for i := range c.outcomes {
-		n += len(c.outcomes[i].Findings)
+		o := &c.outcomes[i]
+		n += len(o.Findings)
+		if o.Err != nil {
+			n++
+		}
+		for _, f := range o.Findings {
+			opens = opens || f.Rule.Kind == KindAllow || f.Rule.Kind == KindReview && f.Rule.Admits
+		}
+	}
+	if !opens {
+		n++ // no_allow
 	}
 	return n
 }
@@ -111,8 +124,11 @@ func (d *combined) use(g *authz.Grant) string {
 // grant returns a live grant that opens the rule for this request, preferring
 // one that is not counted.
 func (c *combination) grant(p *Policy, rule *Rule) *authz.Grant {
+	if c.noGrants || !c.dynamic.hasGrants(c.in.Request.Tenant) {
+		return nil
+	}
 	name := p.ID + "/" + rule.ID
-	if c.noGrants || !c.dynamic.names(c.in.Request.Tenant, name) {
+	if !c.dynamic.names(c.in.Request.Tenant, name) {
 		return nil
 	}
 	digest, err := c.question.requestDigest()
@@ -144,17 +160,16 @@ func (c *combination) unplaced(p *Policy) bool {
 	return p.Scope.BusinessSystem != "" && businessSystem(c.in.Request) == ""
 }
 
-func (c *combination) reason(p *Policy, f Finding) authz.Reason {
+// appendReason leaves the messages to be done.
+func (c *combination) appendReason(reasons []authz.Reason, p *Policy, f Finding, grant string) []authz.Reason {
 	effect, _ := f.Rule.Kind.Effect() // findings are of the three kinds that have one
-	return authz.Reason{
-		Policy:    p.ID,
-		Rule:      f.Rule.ID,
-		Effect:    effect,
-		Message:   fillText(f.Rule.Message.EN, f.Args, c.in.Value),
-		MessageZH: fillText(f.Rule.Message.ZH, f.Args, c.in.Value),
-		Path:      f.Path,
-		Severity:  f.Rule.Severity,
-	}
+	reasons = append(reasons, authz.Reason{
+		Policy: p.ID, Rule: f.Rule.ID, Effect: effect, Path: f.Path, Severity: f.Rule.Severity, Grant: grant,
+	})
+	r := &reasons[len(reasons)-1]
+	c.messages.text(&r.Message, f.Rule.Message.EN, f.Args, c.in.Value)
+	c.messages.text(&r.MessageZH, f.Rule.Message.ZH, f.Args, c.in.Value)
+	return reasons
 }
 
 func errorReason(o *Outcome) authz.Reason {

@@ -38,6 +38,7 @@ func (w *world) combineAt(outcomes []Outcome, grants []*authz.Grant, now time.Ti
 		// decision's own clock that ends them.
 		dynamic:     new(Dynamic).With(DynamicChange{Grants: grants}, testNow.Add(-24*time.Hour)),
 		obligations: &obligationSchema{orders: map[string]map[string]string{"retention": {"days": "max"}}},
+		messages:    &filling{},
 	}
 	return c.combine().Decision
 }

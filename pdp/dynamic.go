@@ -175,6 +175,12 @@ func (d *Dynamic) tenant(id string) *tenantDynamic {
 	return t
 }
 
+// hasGrants reports whether the tenant has any.
+func (d *Dynamic) hasGrants(tenant string) bool {
+	t := d.tenant(tenant)
+	return t != nil && t.grants.count > 0
+}
+
 // names reports whether any of the tenant's grants names the rule.
 func (d *Dynamic) names(tenant, rule string) bool {
 	t := d.tenant(tenant)

@@ -15,26 +15,69 @@ const maxFill = 120
 // fillText replaces {name} by the argument of that name, or by the request
 // member at that dotted path; "?" where there is neither.
 func fillText(text string, args, request authz.Value) string {
-	if !strings.Contains(text, "{") {
+	if !hasPlaceholder(text) {
 		return text
 	}
-	var room [256]byte
-	filled := room[:0]
+	return string(new(filling).append(nil, text, args, request))
+}
+
+func hasPlaceholder(text string) bool { return strings.IndexByte(text, '{') >= 0 }
+
+// filling is memory for texts while they are filled.
+type filling struct {
+	texts []byte
+	open  []filled
+	json  []byte
+}
+
+// filled is a text that becomes a string with the others.
+type filled struct {
+	to    *string
+	start int // in texts
+}
+
+// text sets to to the text, filled: at once where there is nothing to fill,
+// else with [filling.done].
+func (f *filling) text(to *string, text string, args, request authz.Value) {
+	if !hasPlaceholder(text) {
+		*to = text
+		return
+	}
+	f.open = append(f.open, filled{to, len(f.texts)})
+	f.texts = f.append(f.texts, text, args, request)
+}
+
+// done makes all texts since the last time, which lie in one string.
+func (f *filling) done() {
+	if len(f.open) == 0 {
+		return
+	}
+	all, end := string(f.texts), len(f.texts)
+	for i := len(f.open) - 1; i >= 0; i-- {
+		*f.open[i].to = all[f.open[i].start:end]
+		end = f.open[i].start
+	}
+	clear(f.open)
+	f.texts, f.open = f.texts[:0], f.open[:0]
+}
+
+// append appends the text, filled.
+func (f *filling) append(buf []byte, text string, args, request authz.Value) []byte {
 	for {
 		before, rest, ok := strings.Cut(text, "{")
-		filled = append(filled, before...)
+		buf = append(buf, before...)
 		if !ok {
-			return string(filled)
+			return buf
 		}
 		name, after, closed := strings.Cut(rest, "}")
 		if !closed {
-			return string(append(append(filled, '{'), rest...))
+			return append(append(buf, '{'), rest...)
 		}
 		v, found := args.Get(name)
 		if !found {
 			v, found = memberAt(request, name)
 		}
-		filled = appendFill(filled, v, found)
+		buf = f.appendValue(buf, v, found)
 		text = after
 	}
 }
@@ -59,18 +102,26 @@ func memberAt(v authz.Value, path string) (authz.Value, bool) {
 }
 
 // fillValue is what a message shows of a value.
-func fillValue(v authz.Value) string { return string(appendFill(nil, v, true)) }
+func fillValue(v authz.Value) string { return string(new(filling).appendValue(nil, v, true)) }
 
-func appendFill(buf []byte, v authz.Value, found bool) []byte {
-	if !found {
+func (f *filling) appendValue(buf []byte, v authz.Value, found bool) []byte {
+	switch {
+	case !found:
 		return append(buf, '?')
+	case v.Kind() == authz.KindString:
+		return appendShown(buf, v.Text())
+	case v.Kind() == authz.KindList, v.Kind() == authz.KindObject:
+		f.json = v.AppendJSON(f.json[:0])
+		return appendShown(buf, f.json)
+	default: // a word or a number, which is short
+		return v.AppendJSON(buf)
 	}
-	text := v.Text()
-	if v.Kind() != authz.KindString {
-		text = string(v.AppendJSON(nil))
-	}
+}
+
+// appendShown appends what a message shows of a text.
+func appendShown[T string | []byte](buf []byte, text T) []byte {
 	start := len(buf)
-	for _, r := range text {
+	for _, r := range string(text) {
 		if rewrites(r) {
 			continue
 		}

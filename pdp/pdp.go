@@ -159,20 +159,24 @@ func (p *PDP) Await(ctx context.Context, revision authz.Revision) error {
 // Decide answers, counts and records. An error means that there is no answer:
 // treat it as DENY. A [*authz.FieldError] means that the request is malformed.
 func (p *PDP) Decide(ctx context.Context, req authz.Request, caller Caller) (authz.Decision, error) {
-	q, err := p.question(ctx, p.active.Load(), req, p.config.Freshness(), false)
-	if err != nil {
+	s := p.active.Load()
+	if err := s.takes(&req); err != nil {
 		return authz.Decision{}, err
 	}
+	q := borrowQuestion(s, req, p.config.Freshness())
 	defer q.release()
-	d := q.combine()
-	d.ID = p.config.NewID()
-	d, err = p.settle(q, d, func(grants []*authz.Grant) ([]string, error) {
-		return p.config.Uses.CountUses(ctx, grants, caller, d.ID)
+	if err := p.answer(ctx, q, false); err != nil {
+		return authz.Decision{}, err
+	}
+	d, id := q.combine(), p.config.NewID()
+	d, err := p.settle(q, d, func(grants []*authz.Grant) ([]string, error) {
+		return p.config.Uses.CountUses(ctx, grants, caller, id)
 	})
 	if err != nil {
 		return authz.Decision{}, err
 	}
-	if err := p.record(ctx, q, &d.Decision, caller); err != nil {
+	d.ID = id
+	if err := p.record(ctx, q, d.Decision, caller); err != nil {
 		return authz.Decision{}, err
 	}
 	return d.Decision, nil
@@ -185,12 +189,11 @@ func (p *PDP) Evaluate(ctx context.Context, s *Snapshot, req authz.Request, expl
 	if err != nil {
 		return authz.Decision{}, nil, err
 	}
-	d := q.combine()
-	d.ID = p.config.NewID()
-	d, err = p.settle(q, d, func(grants []*authz.Grant) ([]string, error) { return p.config.Uses.SpentUses(ctx, grants) })
+	d, err := p.settle(q, q.combine(), func(grants []*authz.Grant) ([]string, error) { return p.config.Uses.SpentUses(ctx, grants) })
 	if err != nil {
 		return authz.Decision{}, nil, err
 	}
+	d.ID = p.config.NewID()
 	if !explain {
 		return d.Decision, nil, nil
 	}
@@ -209,7 +212,7 @@ func (p *PDP) MaySelfOn(ctx context.Context, s *Snapshot, req authz.Request) (au
 	if s == nil {
 		return authz.Decision{}, ErrNotReady
 	}
-	q := newQuestion(s, req, authz.Freshness{Now: p.config.Now(), Grants: true})
+	q := borrowQuestion(s, req, authz.Freshness{Now: p.config.Now(), Grants: true})
 	defer q.release()
 	s.Release.match.self.match(&q.original, "", q.matched)
 	q.answering = q.matched
@@ -235,9 +238,7 @@ func (p *PDP) settle(q *question, d combined, ask func([]*authz.Grant) (spent []
 			}
 		}
 		q.spent = append(q.spent, spent...)
-		id := d.ID
 		d = q.combine()
-		d.ID = id
 	}
 	return d, nil
 }
@@ -250,12 +251,18 @@ func grantIDs(grants []*authz.Grant) []string {
 	return ids
 }
 
-func (p *PDP) record(ctx context.Context, q *question, d *authz.Decision, caller Caller) error {
+// record hands the recorder memory of its own.
+func (p *PDP) record(ctx context.Context, q *question, d authz.Decision, caller Caller) error {
 	if p.config.Recorder == nil {
 		return nil
 	}
-	q.written = q.record(d, caller)
-	if err := p.config.Recorder.Record(ctx, &q.written); err != nil {
+	var written struct {
+		record   Record
+		decision authz.Decision
+	}
+	written.decision = d
+	written.record = q.record(&written.decision, caller)
+	if err := p.config.Recorder.Record(ctx, &written.record); err != nil {
 		return fmt.Errorf("%w: %w", ErrAuditUnavailable, err)
 	}
 	return nil

@@ -50,8 +50,8 @@ type Source struct {
 	Attributes *AttributeSchema
 }
 
-// Input is one question as evaluators read it. It is shared by all of them
-// and must not be changed.
+// Input is one question as evaluators read it. It is shared by all of them,
+// must not be changed, and is another question's once Evaluate has returned.
 type Input struct {
 	// Request has the trusted attributes merged into its properties.
 	Request *authz.Request

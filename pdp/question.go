@@ -20,7 +20,6 @@ type question struct {
 	resolved authz.Request // with trusted attributes
 	input    Input         // of resolved
 	fresh    authz.Freshness
-	budget   budget
 	matched  matched
 	// sourceless says that a policy reads an attribute whose source is not here.
 	sourceless bool
@@ -36,39 +35,60 @@ type question struct {
 	digest     bundles.Digest
 	digestErr  error
 
-	lent *workspace // what matched and outcomes lie in; nil once it is given back
+	lent *workspace // what the question lies in for the most part; nil once it is given back
 }
 
-// workspace is memory that questions have one after the other.
+// workspace is memory that questions have one after the other. Nothing of it
+// reaches a decision.
 type workspace struct {
+	question question // of who is done with it when it is released
+	budget   *budget
 	groups   matched
 	policies [][]*Policy // of the release's programs
 	outcomes []Outcome
+	overlay  overlay
+	messages filling
 }
 
 var workspaces = sync.Pool{New: func() any { return &workspace{} }}
 
-// maxKept is how many outcomes a workspace keeps room for.
-const maxKept = 1024
+// maxKept is how many outcomes, and how many members, a workspace keeps room
+// for; maxTexts is how many bytes.
+const (
+	maxKept  = 1024
+	maxTexts = 64 << 10
+)
 
-// newQuestion takes over a request. Its groups are those of the release's
-// programs, without policies yet.
+// newQuestion takes over a request.
 func newQuestion(s *Snapshot, req authz.Request, f authz.Freshness) *question {
+	q := &question{}
+	q.begin(workspaces.Get().(*workspace), s, req, f)
+	return q
+}
+
+// borrowQuestion is newQuestion for who keeps nothing of it beyond its release.
+func borrowQuestion(s *Snapshot, req authz.Request, f authz.Freshness) *question {
 	w := workspaces.Get().(*workspace)
-	q := &question{snapshot: s, original: req, fresh: f, lent: w, matched: w.groups, outcomes: w.outcomes}
+	w.question.begin(w, s, req, f)
+	return &w.question
+}
+
+// begin fills an empty question. Its groups are those of the release's
+// programs, without policies yet.
+func (q *question) begin(w *workspace, s *Snapshot, req authz.Request, f authz.Freshness) {
+	q.snapshot, q.original, q.fresh, q.lent, q.matched, q.outcomes = s, req, f, w, w.groups, w.outcomes
 	for i, program := range s.Release.programs {
 		if i == len(w.policies) {
 			w.policies = append(w.policies, nil)
 		}
 		q.matched = append(q.matched, group{program, w.policies[i]})
 	}
-	return q
 }
 
 // release gives the workspace back. Nothing may be asked of the question then.
 func (q *question) release() {
 	w := q.lent
-	if q.lent = nil; cap(q.outcomes) > maxKept {
+	if q.lent = nil; cap(q.outcomes) > maxKept || cap(w.messages.texts) > maxTexts || cap(w.messages.json) > maxTexts {
 		return
 	}
 	for i := range q.snapshot.Release.programs {
@@ -80,27 +100,42 @@ func (q *question) release() {
 		q.outcomes[i].reset()
 	}
 	w.groups, w.outcomes = q.matched[:0], q.outcomes[:0]
+	w.overlay.reset()
+	if w.budget != nil && w.budget.waited() {
+		w.budget = nil
+	}
+	w.question = question{}
 	workspaces.Put(w)
 }
 
-// question validates, matches, resolves and evaluates.
+// question returns the evaluated question of a request.
 func (p *PDP) question(ctx context.Context, s *Snapshot, req authz.Request, f authz.Freshness, explain bool) (*question, error) {
-	if s == nil {
-		return nil, ErrNotReady
-	}
-	if err := req.Validate(); err != nil {
-		return nil, err
-	}
-	if err := s.Release.refuseTrusted(&req); err != nil {
+	if err := s.takes(&req); err != nil {
 		return nil, err
 	}
 	q := newQuestion(s, req, f)
-	q.matched = s.matchInto(q.matched, &q.original, f.Now)
-	q.staleBound = q.matched.staleBound(cmp.Or(f.StaleBound, p.config.StaleBound))
+	return q, p.answer(ctx, q, explain)
+}
+
+// takes refuses a request that no question can be made of.
+func (s *Snapshot) takes(req *authz.Request) error {
+	if s == nil {
+		return ErrNotReady
+	}
+	if err := req.Validate(); err != nil {
+		return err
+	}
+	return s.Release.refuseTrusted(req)
+}
+
+// answer matches, resolves and evaluates.
+func (p *PDP) answer(ctx context.Context, q *question, explain bool) error {
+	q.matched = q.snapshot.matchInto(q.matched, &q.original, q.fresh.Now)
+	q.staleBound = q.matched.staleBound(cmp.Or(q.fresh.StaleBound, p.config.StaleBound))
 	failed := p.resolve(ctx, q)
-	q.input = Input{Request: &q.resolved, Value: q.resolved.Value(), Now: f.Now, Explain: explain}
+	q.input = Input{Request: &q.resolved, Value: q.value(), Now: q.fresh.Now, Explain: explain}
 	q.dropFailed(failed)
-	return q, p.evaluate(ctx, q)
+	return p.evaluate(ctx, q)
 }
 
 // evaluate lets the programs speak when it is the question's turn.
@@ -109,9 +144,13 @@ func (p *PDP) evaluate(ctx context.Context, q *question) error {
 		return err
 	}
 	defer p.endTurn()
-	q.budget.begin(ctx, p.config.Budget)
-	defer q.budget.end()
-	q.evaluate(&q.budget)
+	if q.lent.budget == nil {
+		q.lent.budget = &budget{}
+	}
+	b := q.lent.budget
+	b.begin(ctx, p.config.Budget)
+	defer b.end()
+	q.evaluate(b)
 	return nil
 }
 
@@ -208,9 +247,14 @@ func (q *question) combineOn(in *Input) combined {
 		question: q, in: in, outcomes: q.outcomes, dynamic: q.snapshot.Dynamic,
 		obligations: q.snapshot.Release.obligations, spent: q.spent,
 		noGrants: !q.fresh.Grants || q.fresh.GrantsAge > q.staleBound, outlived: q.fresh.Age > q.staleBound,
-		latest: q.fresh.Latest,
+		latest: q.fresh.Latest, messages: &q.lent.messages,
 	}
 	d := c.combine()
+	for i := range d.Obligations {
+		if q.lent.overlay.holds(d.Obligations[i].Params) {
+			q.lent.overlay = overlay{} // it is the decision's now
+		}
+	}
 	d.Revision, d.Stale = q.snapshot.Revision(), q.fresh.Stale
 	return d
 }

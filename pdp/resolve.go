@@ -44,7 +44,7 @@ func (p *PDP) resolve(ctx context.Context, q *question) (failed map[string]error
 			if err != nil {
 				fail(a.Name, err)
 			} else if ok {
-				setAttribute(&q.resolved, a, v)
+				q.setAttribute(a, v)
 			}
 		}
 	}
@@ -55,7 +55,7 @@ func (p *PDP) resolve(ctx context.Context, q *question) (failed map[string]error
 		if answer.err != nil {
 			fail(remote[i].Name, answer.err)
 		} else if answer.ok {
-			setAttribute(&q.resolved, remote[i], answer.value)
+			q.setAttribute(remote[i], answer.value)
 		}
 	}
 	return failed
@@ -70,6 +70,7 @@ type answer struct {
 // fetch asks remote sources at once. A source that does not honour ctx is left
 // behind: its answer is dropped when it comes.
 func (p *PDP) fetch(ctx context.Context, s *Snapshot, attributes []Attribute, req *authz.Request) []answer {
+	asked := *req // what is left behind may read it at any time
 	ctx, cancel := context.WithTimeout(ctx, attributeTimeout)
 	defer cancel()
 	var mu sync.Mutex
@@ -81,7 +82,7 @@ func (p *PDP) fetch(ctx context.Context, s *Snapshot, attributes []Attribute, re
 	for i, a := range attributes {
 		source := p.source(s, a)
 		go func() {
-			v, ok, err := source.Attribute(ctx, query(a, req))
+			v, ok, err := source.Attribute(ctx, query(a, &asked))
 			mu.Lock()
 			answers[i] = answer{v, ok, err}
 			mu.Unlock()
@@ -125,11 +126,18 @@ func (m matched) read(attribute string) bool {
 }
 
 // setAttribute merges a source's answer into the request.
-func setAttribute(req *authz.Request, a Attribute, v authz.Value) {
+func (q *question) setAttribute(a Attribute, v authz.Value) {
 	entity, property := a.property()
-	properties := &req.Subject.Properties
+	properties := &q.resolved.Subject.Properties
 	if entity == "resource" {
-		properties = &req.Resource.Properties
+		properties = &q.resolved.Resource.Properties
 	}
-	*properties = properties.With(property, v)
+	*properties = q.lent.overlay.with(*properties, property, v)
+}
+
+// value returns the resolved request as policies see it.
+func (q *question) value() authz.Value {
+	v, o := q.original.Value(), &q.lent.overlay
+	v = o.entity(v, "subject", q.original.Subject.Properties, q.resolved.Subject.Properties)
+	return o.entity(v, "resource", q.original.Resource.Properties, q.resolved.Resource.Properties)
 }

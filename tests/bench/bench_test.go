@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/xiezhi-project/xiezhi/bundles"
+	"github.com/xiezhi-project/xiezhi/pdp"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
 
@@ -308,6 +309,73 @@ func BenchmarkDecide(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// BenchmarkRequests is BenchmarkDecide from requests: of all inputs, and of
+// those that are allowed.
+func BenchmarkRequests(b *testing.B) {
+	inputs, _, e := shipped(b, inputCount)
+	requests := map[string][]authz.Request{}
+	for i := range inputs {
+		d, err := e.decideMaps(b.Context(), inputs[i].ours)
+		if err != nil {
+			b.Fatal(err)
+		}
+		requests["all"] = append(requests["all"], inputs[i].request)
+		requests[d.Effect.String()] = append(requests[d.Effect.String()], inputs[i].request)
+	}
+	for name, of := range requests {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				if _, err := e.pdp.Decide(b.Context(), of[i%len(of)], pdp.Caller{Name: "service:bench"}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkSayable is what [bench.compareSayable] compares.
+func BenchmarkSayable(b *testing.B) {
+	content, err := sayableRelease(os.DirFS("../../policies"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	ours, err := newEngine(b.Context(), content)
+	if err != nil {
+		b.Fatal(err)
+	}
+	inputs, err := generate(inputCount)
+	if err != nil {
+		b.Fatal(err)
+	}
+	theirs, err := newCedarPeer(inputs)
+	if err != nil {
+		b.Fatal(err)
+	}
+	provisions, err := agreeSayable(b.Context(), ours, theirs, inputs)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Run("xiezhi", func(b *testing.B) {
+		b.ReportAllocs()
+		for i := 0; b.Loop(); i++ {
+			req, err := provisions[i%len(provisions)].request()
+			if err != nil {
+				b.Fatal(err)
+			}
+			if _, err := ours.pdp.Decide(b.Context(), req, pdp.Caller{Name: "service:bench"}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("cedar-go", func(b *testing.B) {
+		b.ReportAllocs()
+		for i := 0; b.Loop(); i++ {
+			theirs.decide(&provisions[i%len(provisions)])
+		}
+	})
 }
 
 // shipped returns n inputs, and the shipped Rego with an engine that decides by it.

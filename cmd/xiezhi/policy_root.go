@@ -71,7 +71,7 @@ func (f *policyFolder) compile(ctx context.Context, e *engine.Engine) (*pdp.Rele
 	if err != nil {
 		return nil, err
 	}
-	return e.Compile(ctx, content)
+	return e.Candidate(ctx, content)
 }
 
 func (f *policyFolder) read() (*bundles.Content, error) {

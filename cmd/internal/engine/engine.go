@@ -2,12 +2,14 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/xiezhi-project/xiezhi/bundles"
+	"github.com/xiezhi-project/xiezhi/cheq"
 	"github.com/xiezhi-project/xiezhi/pdp"
 	"github.com/xiezhi-project/xiezhi/pdp/local"
 	"github.com/xiezhi-project/xiezhi/pdp/policytest"
@@ -68,6 +70,31 @@ func unitTests(ctx context.Context, program pdp.Program, now time.Time, hits []i
 	return tests, nil
 }
 
+// Candidate compiles what somebody wants to publish, and reads what only the
+// approvals of a release need: its templates. A release that is published
+// already is held to [Engine.Compile] alone, so that no newer program refuses
+// it. What is wrong is [pdp.Faults].
+func (e *Engine) Candidate(ctx context.Context, content *bundles.Content) (*pdp.Release, error) {
+	var faults pdp.Faults
+	for _, f := range content.Under("approvals/") {
+		var wrong *cheq.TemplateError
+		if _, err := cheq.ParseTemplate(f.Path, f.Data); errors.As(err, &wrong) {
+			faults = append(faults, pdp.Fault{File: wrong.File, Line: wrong.Line, Message: wrong.Detail})
+		}
+	}
+	release, err := e.Compile(ctx, content)
+	var more pdp.Faults
+	switch {
+	case errors.As(err, &more):
+		return nil, append(faults, more...)
+	case err != nil:
+		return nil, err
+	case len(faults) > 0:
+		return nil, faults
+	}
+	return release, nil
+}
+
 // Gate compiles a candidate and runs test cases and Rego unit tests: all of the
 // platform's and of self, and those of each tenant in whose folder something
 // changed (nil: of all). What does not compile or does not hold is
@@ -77,7 +104,7 @@ func unitTests(ctx context.Context, program pdp.Program, now time.Time, hits []i
 // A tenant's cases do not hold up others' releases: they could be slow, and by
 // expecting ALLOW they could keep a guardrail from being tightened.
 func (e *Engine) Gate(ctx context.Context, content *bundles.Content, changed []string) (*pdp.Release, error) {
-	release, err := e.Compile(ctx, content)
+	release, err := e.Candidate(ctx, content)
 	if err != nil {
 		return nil, err
 	}

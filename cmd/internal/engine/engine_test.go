@@ -49,6 +49,7 @@ func TestTheGateNamesWhatIsWrongAndWhere(t *testing.T) {
 		{"a rule document that does not compile", "platform/sizes.policy.yaml", strings.Replace(sizes, "> 8", ">", 1), "platform/sizes.policy.yaml:4: "},
 		{"a Rego file that does not compile", "platform/lib/n.rego", "package xiezhi.platform.lib.n\n\nlimit := ]\n", "platform/lib/n.rego:3: "},
 		{"a Cedar file that does not compile", "platform/c.cedar", "\npermit (principal, action);\n", "platform/c.cedar:2: "},
+		{"a template that nobody could answer", "approvals/t.yaml", "title: {en: T, zh: 模板}\ndecide_by: 1h\ngrant_for: {default: 1h, ceiling: 1h}\nall_of:\n  - {title: {en: A, zh: 甲}, role: a, approvals: 0}\n", "approvals/t.yaml:5: all_of/0: approvals"},
 		{"a case that does not hold", "platform/sizes_cases.yaml", strings.Replace(cases, "[]", "[too_large]", 1), `platform/sizes_cases.yaml:3: test case "small": reasons: want too_large, got none`},
 		{"a case that cannot be read", "platform/sizes_cases.yaml", cases + "more: 1\n", "platform/sizes_cases.yaml:4: /more: unknown member"},
 		{"a Rego unit test that does not hold", "platform/lib/n.rego", strings.Replace(lib, "8", "9", 1), `platform/lib/n_test.rego:5: test case "test_limit": `},

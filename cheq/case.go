@@ -1,0 +1,110 @@
+package cheq
+
+import (
+	"time"
+
+	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
+)
+
+// Case is one question to people. Everything but the fields that [Case.End]
+// and votes change is fixed when it opens.
+type Case struct {
+	ID     string `json:"id"` // "cheq-…"
+	Tenant string `json:"tenant"`
+	State  State  `json:"state"`
+	// Requester is whom the request is for, Caller who brought it.
+	Requester string `json:"requester"`
+	Caller    string `json:"caller"`
+	Reason    string `json:"reason,omitempty"`
+	// Request is as it may be stored, masked. Digests are what a grant will be
+	// bound to: of the request, and of each step where it is a plan's.
+	Request authz.Request `json:"request"`
+	Digests []string      `json:"digests"`
+	Opens   []Opening     `json:"opens"`
+	// Excluded may not answer, whatever their roles: the requester, who acts
+	// for it or has it act, and the authors of what it opens.
+	Excluded []string  `json:"excluded"`
+	OpenedAt time.Time `json:"opened_at"`
+	DecideBy time.Time `json:"decide_by"`
+	// GrantFor and Uses are what a yes mints.
+	GrantFor time.Duration `json:"grant_for"`
+	Uses     int           `json:"uses,omitempty"`
+	// Extends is the case whose grant this one would prolong.
+	Extends string `json:"extends,omitempty"`
+	// Shown is the digest of what approvers see ([Card.Digest]).
+	Shown string `json:"shown"`
+
+	Votes []Vote `json:"votes"`
+
+	SettledAt time.Time `json:"settled_at,omitzero"`
+	// Cause says in one word why it ended so: "votes", "time", "requester",
+	// "rule_changed", "template_changed".
+	Cause string `json:"cause,omitempty"`
+	Grant string `json:"grant,omitempty"` // that was minted
+	Yield Yield  `json:"yield,omitempty"`
+}
+
+// Opening is one rule that a yes opens, and by which template.
+type Opening struct {
+	authz.RuleRef
+	Effect         authz.Effect `json:"effect"` // REVIEW is satisfied, DENY is waived
+	Template       string       `json:"template"`
+	TemplateDigest string       `json:"template_digest"`
+}
+
+// Vote is one answer as it was given, and kept for ever.
+type Vote struct {
+	Voter  string    `json:"voter"` // the verified subject
+	Yes    bool      `json:"yes"`
+	Reason string    `json:"reason,omitempty"`
+	At     time.Time `json:"at"`
+	// Channel is where it was given: "api", "feishu", "matrix", "webhook".
+	// Platform names the person and Message the message there.
+	Channel  string `json:"channel"`
+	Platform string `json:"platform,omitempty"`
+	Message  string `json:"message,omitempty"`
+	// Shown is the digest of what the voter saw.
+	Shown string `json:"shown"`
+}
+
+// answers are the newest votes of each voter that were given on what is shown
+// now: a vote on anything else counts for nothing.
+func (c *Case) answers() []Answer {
+	var all []Answer
+	seen := map[string]bool{}
+	for i := len(c.Votes) - 1; i >= 0; i-- {
+		v := &c.Votes[i]
+		if seen[v.Voter] {
+			continue
+		}
+		seen[v.Voter] = true
+		if v.Shown == c.Shown {
+			all = append(all, Answer{v.Voter, v.Yes})
+		}
+	}
+	return all
+}
+
+// End settles the case, once.
+func (c *Case) End(to State, cause string, at time.Time) error {
+	if err := move(moves, &c.State, to); err != nil {
+		return err
+	}
+	c.SettledAt, c.Cause = at, cause
+	return nil
+}
+
+// Minted notes the grant of an approved case.
+func (c *Case) Minted(grant string) error {
+	if c.State != Approved {
+		return ErrSettled
+	}
+	if err := move(yields, &c.Yield, Live); err != nil {
+		return err
+	}
+	c.Grant = grant
+	return nil
+}
+
+// EndGrant notes how the grant ended.
+func (c *Case) EndGrant(how Yield) error { return move(yields, &c.Yield, how) }

@@ -21,8 +21,8 @@ type Case struct {
 	Request authz.Request `json:"request"`
 	Digests []string      `json:"digests"`
 	Opens   []Opening     `json:"opens"`
-	// Excluded may not answer, whatever their roles: the requester, who acts
-	// for it or has it act, and the authors of what it opens.
+	// Excluded may not answer, whatever their roles: the requester and the
+	// caller, whom they act for, and the authors of what it opens.
 	Excluded []string  `json:"excluded"`
 	OpenedAt time.Time `json:"opened_at"`
 	DecideBy time.Time `json:"decide_by"`
@@ -48,6 +48,7 @@ type Case struct {
 type Opening struct {
 	authz.RuleRef
 	Effect         authz.Effect `json:"effect"` // REVIEW is satisfied, DENY is waived
+	Message        Text         `json:"message"`
 	Template       string       `json:"template"`
 	TemplateDigest string       `json:"template_digest"`
 }
@@ -94,8 +95,8 @@ func (c *Case) End(to State, cause string, at time.Time) error {
 	return nil
 }
 
-// Minted notes the grant of an approved case.
-func (c *Case) Minted(grant string) error {
+// minted notes the grant of an approved case.
+func (c *Case) minted(grant string) error {
 	if c.State != Approved {
 		return ErrSettled
 	}

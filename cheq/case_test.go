@@ -20,6 +20,7 @@ type world struct {
 	templates map[string]*Template
 	digests   map[string]string
 	roles     map[string][]string // subject → roles
+	owner     map[string]string
 }
 
 func (w *world) Rule(_, name string) string { return w.rules[name] }
@@ -28,6 +29,15 @@ func (w *world) Template(name string) (*Template, string) {
 }
 func (w *world) Member(_ *Case, subject string, p *People) bool {
 	return slices.Contains(w.roles[subject], p.Role) || slices.Contains(p.Users, subject)
+}
+
+func (w *world) Line(_, subject string) ([]string, error) {
+	line := []string{subject}
+	for w.owner[subject] != "" {
+		subject = w.owner[subject]
+		line = append(line, subject)
+	}
+	return line, nil
 }
 
 func newWorld(t interface{ Fatal(...any) }) *world {
@@ -49,15 +59,17 @@ all_of:
 }
 
 func newCase() *Case {
-	return &Case{
+	c := &Case{
 		ID: "cheq-1", Tenant: "acme", State: Pending, Requester: "user:me", Excluded: []string{"user:me"},
-		Digests: []string{"sha256:r"}, GrantFor: 24 * time.Hour, Shown: "sha256:shown",
+		Digests: []string{"sha256:r"}, GrantFor: 24 * time.Hour,
 		Opens: []Opening{{
 			RuleRef: authz.RuleRef{Rule: "platform/network/public", Digest: "sha256:1"}, Effect: authz.Review,
 			Template: "exposure", TemplateDigest: "sha256:t",
 		}},
 		OpenedAt: start, DecideBy: start.Add(8 * time.Hour),
 	}
+	c.Shown, _ = c.Card().Digest()
+	return c
 }
 
 func (c *Case) vote(voter string, yes bool) *Case {
@@ -84,6 +96,10 @@ func TestACaseSettlesByWhatIsTrueNow(t *testing.T) {
 		}, time.Hour, Pending, ""},
 		{"the requester's no", func(c *Case, _ *world) { c.vote("user:me", false) }, time.Hour, Pending, ""},
 		{"votes on something else", func(c *Case, _ *world) { votes(c); c.Shown = "sha256:other" }, time.Hour, Pending, ""},
+		{"who acts for the requester", func(c *Case, w *world) {
+			votes(c)
+			w.owner = map[string]string{"user:t": "user:me"}
+		}, time.Hour, Pending, ""},
 		{"a role that was lost", func(c *Case, w *world) { votes(c); w.roles["user:t"] = nil }, time.Hour, Pending, ""},
 		{"one moment before the end", func(*Case, *world) {}, 8*time.Hour - 1, Pending, ""},
 		{"too late", func(c *Case, _ *world) { votes(c) }, 8 * time.Hour, Expired, "time"},
@@ -107,16 +123,46 @@ func TestACaseSettlesByWhatIsTrueNow(t *testing.T) {
 }
 
 func TestAnApprovedCaseMintsWhatWasShown(t *testing.T) {
-	c, now := newCase(), start.Add(time.Hour)
-	waived := c.Opens[0]
-	waived.Rule, waived.Effect = "platform/sizes/too_large", authz.Deny
-	c.Opens = append(c.Opens, waived)
-	g := c.Mint("grt-1", now)
-	if len(g.Satisfies) != 1 || g.Satisfies[0] != c.Opens[0].RuleRef || len(g.Waives) != 1 || g.Waives[0] != waived.RuleRef {
+	now := start.Add(time.Hour)
+	approved := func() *Case {
+		c := newCase()
+		waived := c.Opens[0]
+		waived.Rule, waived.Effect = "platform/sizes/too_large", authz.Deny
+		c.Opens = append(c.Opens, waived)
+		c.Shown, _ = c.Card().Digest()
+		if err := c.End(Approved, "votes", now); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	c := approved()
+	g, err := c.Mint("grt-1", now)
+	if err != nil || c.Grant != "grt-1" || c.Yield != Live {
+		t.Fatalf("%v, the case has %s %s", err, c.Grant, c.Yield)
+	}
+	if len(g.Satisfies) != 1 || g.Satisfies[0] != c.Opens[0].RuleRef || len(g.Waives) != 1 || g.Waives[0] != c.Opens[1].RuleRef {
 		t.Errorf("it satisfies %v and waives %v", g.Satisfies, g.Waives)
 	}
 	if !slices.Equal(g.Requests, c.Digests) || g.Tenant != c.Tenant || g.Validity != (authz.Validity{Start: now, End: now.Add(24 * time.Hour)}) || g.Source != "approval:cheq-1" {
 		t.Errorf("got %+v", g)
+	}
+	for name, widen := range map[string]func(c *Case){
+		"longer":       func(c *Case) { c.GrantFor++ },
+		"more uses":    func(c *Case) { c.Uses++ },
+		"another rule": func(c *Case) { c.Opens[0].Rule += "2" },
+		"its digest":   func(c *Case) { c.Opens[0].Digest += "2" },
+		"a request":    func(c *Case) { c.Digests = append(c.Digests, "sha256:other") },
+		"a member":     func(c *Case) { c.Request.Resource.ID = "other" },
+		"a tenant":     func(c *Case) { c.Tenant = "globex" },
+		"a subject":    func(c *Case) { c.Requester = "user:other" },
+	} {
+		c := approved()
+		if widen(c); c.Shown == "" {
+			t.Fatal("nothing is shown")
+		}
+		if _, err := c.Mint("grt-1", now); !errors.Is(err, ErrShown) || c.Grant != "" {
+			t.Errorf("%s than was shown: %v", name, err)
+		}
 	}
 }
 
@@ -153,7 +199,7 @@ func TestACaseEndsOnceAndMintsOnce(t *testing.T) {
 			if c.State.Settled() {
 				ended = c.State
 			}
-			if c.Minted("grt") == nil {
+			if _, err := c.Mint("grt", now); err == nil {
 				grants++
 			}
 		}
@@ -168,13 +214,18 @@ func TestWhatWasMintedEndsOnce(t *testing.T) {
 	if err := c.EndGrant(Revoked); !errors.Is(err, ErrSettled) {
 		t.Errorf("revoked before there is a grant: %v", err)
 	}
-	if err := c.Minted("grt-1"); !errors.Is(err, ErrSettled) {
+	if _, err := c.Mint("grt-1", start); !errors.Is(err, ErrSettled) {
 		t.Errorf("minted while pending: %v", err)
 	}
-	if err := errors.Join(c.End(Approved, "votes", start), c.Minted("grt-1"), c.EndGrant(Revoked)); err != nil {
+	if err := c.End(Approved, "votes", start); err != nil {
 		t.Fatal(err)
 	}
-	for _, again := range []error{c.EndGrant(Ended), c.Minted("grt-2"), c.End(Rejected, "votes", start)} {
+	_, err := c.Mint("grt-1", start)
+	if err := errors.Join(err, c.EndGrant(Revoked)); err != nil {
+		t.Fatal(err)
+	}
+	_, minted := c.Mint("grt-2", start)
+	for _, again := range []error{c.EndGrant(Ended), minted, c.End(Rejected, "votes", start)} {
 		if !errors.Is(again, ErrSettled) {
 			t.Errorf("moved again: %v", again)
 		}

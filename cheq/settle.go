@@ -3,19 +3,22 @@ package cheq
 import (
 	"slices"
 	"time"
-
-	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
 
-// World is what a settlement reads anew, in its own transaction.
+// World is what is read anew whenever a case is looked at, in the transaction
+// that would settle it.
 type World interface {
 	// Rule returns the digest of a rule in the active release, "" where there
 	// is none.
 	Rule(tenant, name string) (digest string)
 	// Template returns a template of the active release and its digest, or nil.
 	Template(name string) (t *Template, digest string)
-	// Member reports whether the subject is one of the people now.
+	// Member reports whether the subject is one of the people now. What cannot
+	// be found out is no.
 	Member(c *Case, subject string, p *People) bool
+	// Line lists whom the subject acts for, itself first: its owner, the
+	// owner's owner and so on.
+	Line(tenant, subject string) ([]string, error)
 }
 
 // Settle decides what the case has come to, and ends it where it has: by what
@@ -26,18 +29,9 @@ func (c *Case) Settle(w World, now time.Time) error {
 	if c.State.Settled() {
 		return ErrSettled
 	}
-	templates := make([]*Template, 0, len(c.Opens))
-	for _, o := range c.Opens {
-		t, digest := w.Template(o.Template)
-		switch {
-		case w.Rule(c.Tenant, o.Rule) != o.Digest:
-			return c.End(Cancelled, "rule_changed", now)
-		case t == nil || digest != o.TemplateDigest:
-			return c.End(Cancelled, "template_changed", now)
-		}
-		if !slices.ContainsFunc(templates, func(known *Template) bool { return known.Name == t.Name }) {
-			templates = append(templates, t.After(now.Sub(c.OpenedAt)))
-		}
+	templates, changed := c.templates(w, now)
+	if changed != "" {
+		return c.End(Cancelled, changed, now)
 	}
 	if !now.Before(c.DecideBy) {
 		return c.End(Expired, "time", now)
@@ -52,12 +46,27 @@ func (c *Case) Settle(w World, now time.Time) error {
 	}
 }
 
+// templates are those that the case is answered by, as they are after so much
+// time, or why there are none any more.
+func (c *Case) templates(w World, now time.Time) (all []*Template, changed string) {
+	for _, o := range c.Opens {
+		t, digest := w.Template(o.Template)
+		switch {
+		case w.Rule(c.Tenant, o.Rule) != o.Digest:
+			return nil, "rule_changed"
+		case t == nil || digest != o.TemplateDigest:
+			return nil, "template_changed"
+		}
+		if !slices.ContainsFunc(all, func(known *Template) bool { return known.Name == t.Name }) {
+			all = append(all, t.After(now.Sub(c.OpenedAt)))
+		}
+	}
+	return all, ""
+}
+
 // tally asks every template: all must approve, one rejects.
 func (c *Case) tally(templates []*Template, w World) Verdict {
-	member := func(voter string, g *Group) bool {
-		return !slices.Contains(c.Excluded, voter) &&
-			slices.ContainsFunc(g.People, func(p People) bool { return w.Member(c, voter, &p) })
-	}
+	member := func(voter string, g *Group) bool { return c.mayAnswer(voter, g, w) }
 	verdict := Approve
 	for _, t := range templates {
 		switch t.Tally(c.answers(), member) {
@@ -73,20 +82,13 @@ func (c *Case) tally(templates []*Template, w World) Verdict {
 	return verdict
 }
 
-// Mint is the grant that an approved case is worth: bound to what was shown,
-// from now for as long as was shown. Its id is the caller's to give.
-func (c *Case) Mint(id string, now time.Time) authz.Grant {
-	g := authz.Grant{
-		ID: id, Tenant: c.Tenant, Requests: slices.Clone(c.Digests), Request: c.Request, Uses: c.Uses,
-		Validity: authz.Validity{Start: now, End: now.Add(c.GrantFor)},
-		Source:   "approval:" + c.ID, Reason: c.Reason, CreatedBy: c.ID, CreatedAt: now,
+// mayAnswer reports whether a vote of this voter counts in the group now: it is
+// one of its people, and neither excluded nor acting for somebody who is.
+func (c *Case) mayAnswer(voter string, g *Group, w World) bool {
+	line, err := w.Line(c.Tenant, voter)
+	if err != nil || !slices.Contains(line, voter) {
+		return false
 	}
-	for _, o := range c.Opens {
-		if o.Effect == authz.Review {
-			g.Satisfies = append(g.Satisfies, o.RuleRef)
-		} else {
-			g.Waives = append(g.Waives, o.RuleRef)
-		}
-	}
-	return g
+	return !slices.ContainsFunc(line, func(n string) bool { return slices.Contains(c.Excluded, n) }) &&
+		slices.ContainsFunc(g.People, func(p People) bool { return w.Member(c, voter, &p) })
 }

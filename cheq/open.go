@@ -1,0 +1,169 @@
+package cheq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
+)
+
+// Ask is what people are to be asked.
+type Ask struct {
+	Requester, Caller string // "user:li.wei", "service:shop"
+	Reason            string
+	Request           authz.Request // as it may be stored
+	Digests           []string      // the request's first
+	// Opens are the rules that stand in the way; their templates' digests are
+	// filled in when the case opens.
+	Opens []Opening
+	// Authors wrote those rules, as far as that is known.
+	Authors  []string
+	GrantFor time.Duration // 0: as the templates say
+	Extends  string        // a case
+}
+
+// NotAskableError says why nobody can be asked.
+type NotAskableError struct {
+	Rule   string
+	Detail string
+}
+
+func (e *NotAskableError) Error() string { return fmt.Sprintf("rule %s: %s", e.Rule, e.Detail) }
+
+// Open opens a case, or joins the pending one that asks the same for the same
+// requester.
+func (s *Service) Open(ctx context.Context, ask Ask) (c Case, joined bool, err error) {
+	if len(ask.Reason) > maxText {
+		return Case{}, false, fmt.Errorf("reason: %w", ErrText)
+	}
+	if len(ask.Digests) == 0 || len(ask.Opens) == 0 {
+		return Case{}, false, errors.New("a case needs a request digest, and a rule that it opens")
+	}
+	err = s.Store.Update(ctx, func(tx Tx) error {
+		now := s.Now().UTC()
+		c, err = tx.Asked(ask.Request.Tenant, ask.Requester, ask.Digests[0])
+		if err == nil {
+			if joined, err = s.join(tx, &c, ask, now); joined || err != nil {
+				return err
+			}
+		} else if !errors.Is(err, ErrNotFound) {
+			return err
+		}
+		joined = false
+		if c, err = s.begin(tx, ask, now); err != nil {
+			return err
+		}
+		if err := tx.PutCase(c); err != nil {
+			return err
+		}
+		return tx.Note(&c, Event{At: now, Actor: ask.Requester, Action: "case.open", Detail: ask.Reason})
+	})
+	return c, joined, err
+}
+
+// join reports whether the case is still one that answers the ask: the same
+// rules stand in the way, and its time is not over. What is over is settled.
+func (s *Service) join(tx Tx, c *Case, ask Ask, now time.Time) (bool, error) {
+	if err := s.settle(tx, c, now); err != nil {
+		return false, err
+	}
+	if c.State.Settled() {
+		return false, tx.PutCase(*c)
+	}
+	same := len(c.Opens) == len(ask.Opens) && slices.Equal(c.Digests, ask.Digests)
+	for _, o := range ask.Opens {
+		same = same && slices.ContainsFunc(c.Opens, func(known Opening) bool { return known.RuleRef == o.RuleRef && known.Effect == o.Effect })
+	}
+	if same {
+		return true, nil
+	}
+	if err := c.End(Cancelled, "asked_anew", now); err != nil {
+		return false, err
+	}
+	if err := tx.Note(c, Event{At: now, Actor: "xiezhi", Action: "case.cancelled", Detail: "other rules stand in the way by now"}); err != nil {
+		return false, err
+	}
+	return false, tx.PutCase(*c)
+}
+
+// begin makes a case by the templates that its rules name: the shortest time
+// to decide, the shortest grant and the fewest uses of all.
+func (s *Service) begin(tx Tx, ask Ask, now time.Time) (Case, error) {
+	c := Case{
+		ID: "cheq-" + strings.ToLower(s.NewID()), Tenant: ask.Request.Tenant, State: Pending,
+		Requester: ask.Requester, Caller: ask.Caller, Reason: ask.Reason,
+		Request: ask.Request, Digests: ask.Digests, Opens: slices.Clone(ask.Opens), OpenedAt: now, Extends: ask.Extends,
+	}
+	for i := range c.Opens {
+		o := &c.Opens[i]
+		t, digest := tx.Template(o.Template)
+		if t == nil {
+			return Case{}, &NotAskableError{o.Rule, "it names no approval template: nobody can be asked"}
+		}
+		if err := s.within(tx, &c, t, now); err != nil {
+			return Case{}, err
+		}
+		if ask.GrantFor > t.GrantMost {
+			return Case{}, &NotAskableError{o.Rule, fmt.Sprintf("a grant lasts at most %s by the template %s", t.GrantMost, t.Name)}
+		}
+		o.TemplateDigest = digest
+		c.DecideBy = earlier(c.DecideBy, now.Add(t.DecideBy))
+		if c.GrantFor == 0 || t.GrantFor < c.GrantFor {
+			c.GrantFor = t.GrantFor
+		}
+		if t.Uses > 0 && (c.Uses == 0 || t.Uses < c.Uses) {
+			c.Uses = t.Uses
+		}
+	}
+	if ask.GrantFor > 0 {
+		c.GrantFor = ask.GrantFor
+	}
+	if err := exclude(tx, &c, ask); err != nil {
+		return Case{}, err
+	}
+	var err error
+	c.Shown, err = c.Card().Digest()
+	return c, err
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// within holds the limits of what one requester may ask.
+func (s *Service) within(tx Tx, c *Case, t *Template, now time.Time) error {
+	pending, recent, err := tx.Opened(c.Tenant, c.Requester, c.Caller, t.Name, now.Add(-time.Hour))
+	if err != nil {
+		return err
+	}
+	if pending >= s.Limits.Pending || recent >= s.Limits.Hourly {
+		return fmt.Errorf("%s has %d pending cases by the template %s and opened %d within an hour, %d and %d are the most: %w",
+			c.Requester, pending, t.Name, recent, s.Limits.Pending, s.Limits.Hourly, ErrTooMany)
+	}
+	return nil
+}
+
+// exclude notes who may not answer: everybody whom the requester or the caller
+// acts for, and the authors. Who acts for the requester is found the other way
+// round, when a vote is counted.
+func exclude(tx Tx, c *Case, ask Ask) error {
+	for _, name := range append([]string{c.Requester, c.Caller}, ask.Authors...) {
+		line, err := tx.Line(c.Tenant, name)
+		if err != nil {
+			return fmt.Errorf("whom %s acts for: %w", name, err)
+		}
+		for _, n := range line {
+			if !slices.Contains(c.Excluded, n) {
+				c.Excluded = append(c.Excluded, n)
+			}
+		}
+	}
+	return nil
+}

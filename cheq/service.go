@@ -1,0 +1,181 @@
+package cheq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Config is what a Service is handed; Limits may be zero.
+type Config struct {
+	Store  Store
+	Now    func() time.Time
+	NewID  func() string
+	Limits Limits
+}
+
+// Limits bound the cases that one requester has opened through one caller by
+// one template.
+type Limits struct {
+	Pending int // at a time; 0 means 5
+	Hourly  int // 0 means 20
+}
+
+// Service runs the cases of one installation. It is safe for concurrent use and
+// holds no state of its own: any node may take any vote.
+type Service struct {
+	Config
+}
+
+// New returns a Service.
+func New(c Config) *Service {
+	if c.Limits.Pending == 0 {
+		c.Limits.Pending = 5
+	}
+	if c.Limits.Hourly == 0 {
+		c.Limits.Hourly = 20
+	}
+	return &Service{c}
+}
+
+// What callers branch on, beside ErrNotFound, ErrSettled and ErrShown.
+var (
+	// ErrTooMany means that the requester has as many cases as it may.
+	ErrTooMany = errors.New("too many cases")
+	// ErrNotReviewer means that the voter's answer counts nowhere in this case.
+	ErrNotReviewer = errors.New("not a reviewer of this case")
+	// ErrNotAsker means that somebody else's case was to be cancelled.
+	ErrNotAsker = errors.New("only who asked may cancel")
+)
+
+// maxText bounds what people write into a case, in bytes.
+const maxText = 4096
+
+// ErrText refuses a reason or comment that is longer than people read.
+var ErrText = fmt.Errorf("longer than %d bytes", maxText)
+
+// change runs fn on one case in a transaction and stores what it made of it.
+// What fn settles stays settled though fn returns [ErrSettled]: a case that was
+// found over is over.
+func (s *Service) change(ctx context.Context, id string, fn func(tx Tx, c *Case, now time.Time) error) (Case, error) {
+	var c Case
+	var refusal error
+	err := s.Store.Update(ctx, func(tx Tx) error {
+		var err error
+		if c, err = tx.Case(id); err != nil {
+			return fmt.Errorf("case %s: %w", id, err)
+		}
+		before := c.State
+		refusal = fn(tx, &c, s.Now().UTC())
+		if refusal != nil && (!errors.Is(refusal, ErrSettled) || c.State == before) {
+			return refusal
+		}
+		return tx.PutCase(c)
+	})
+	if err != nil {
+		return Case{}, err
+	}
+	return c, refusal
+}
+
+// Vote is one person's answer. The voter is a subject that was verified; a
+// yes or no counts if its voter is a reviewer now, and was shown what the case
+// is about. The same answer again changes nothing. An answer that decides
+// settles the case and mints its grant in the same transaction.
+func (s *Service) Vote(ctx context.Context, id string, v Vote) (Case, error) {
+	if len(v.Reason) > maxText {
+		return Case{}, fmt.Errorf("reason: %w", ErrText)
+	}
+	return s.change(ctx, id, func(tx Tx, c *Case, now time.Time) error {
+		if err := s.settle(tx, c, now); err != nil {
+			return err
+		}
+		if c.State.Settled() {
+			return fmt.Errorf("case %s is %s: %w", c.ID, c.State, ErrSettled)
+		}
+		switch {
+		case !c.reviewer(v.Voter, tx, now):
+			return fmt.Errorf("case %s: %s: %w", c.ID, v.Voter, ErrNotReviewer)
+		case v.Shown != c.Shown:
+			return fmt.Errorf("case %s: %s answered: %w", c.ID, v.Voter, ErrShown)
+		case slices.ContainsFunc(c.answers(), func(a Answer) bool { return a == Answer{v.Voter, v.Yes} }):
+			return nil
+		}
+		v.At = now
+		c.Votes = append(c.Votes, v)
+		if err := tx.Note(c, Event{At: now, Actor: v.Voter, Action: voted(v.Yes), Detail: v.Reason}); err != nil {
+			return err
+		}
+		return s.settle(tx, c, now)
+	})
+}
+
+func voted(yes bool) string {
+	if yes {
+		return "vote.approve"
+	}
+	return "vote.reject"
+}
+
+// reviewer reports whether a vote of this voter could count now.
+func (c *Case) reviewer(voter string, w World, now time.Time) bool {
+	templates, _ := c.templates(w, now)
+	for _, t := range templates {
+		for _, g := range slices.Concat(t.AllOf, t.AnyOf) {
+			if c.mayAnswer(voter, &g, w) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// settle ends a pending case where it has come to its end, and mints.
+func (s *Service) settle(tx Tx, c *Case, now time.Time) error {
+	if c.State.Settled() {
+		return nil
+	}
+	if err := c.Settle(tx, now); err != nil || !c.State.Settled() {
+		return err
+	}
+	if c.State == Approved {
+		g, err := c.Mint("grt-"+strings.ToLower(s.NewID()), now)
+		if err != nil {
+			return err
+		}
+		if err := tx.Mint(g); err != nil {
+			return err
+		}
+	}
+	return tx.Note(c, Event{At: now, Actor: "xiezhi", Action: "case." + string(c.State), Detail: c.Cause})
+}
+
+// Cancel takes a case back. Only who asked may, or whom it was asked for.
+func (s *Service) Cancel(ctx context.Context, id, who, why string) (Case, error) {
+	return s.change(ctx, id, func(tx Tx, c *Case, now time.Time) error {
+		if who != c.Requester && who != c.Caller {
+			return fmt.Errorf("case %s: %s: %w", c.ID, who, ErrNotAsker)
+		}
+		if err := c.End(Cancelled, "requester", now); err != nil {
+			return err
+		}
+		return tx.Note(c, Event{At: now, Actor: who, Action: "case.cancelled", Detail: why})
+	})
+}
+
+// Revoke ends the grant that a case minted. Whether who may is the caller's to
+// ask: closing needs less than opening.
+func (s *Service) Revoke(ctx context.Context, id, who, why string) (Case, error) {
+	return s.change(ctx, id, func(tx Tx, c *Case, now time.Time) error {
+		if err := c.EndGrant(Revoked); err != nil {
+			return err
+		}
+		if err := tx.EndGrant(c.Grant, "revoked by "+who+": "+why, now); err != nil {
+			return err
+		}
+		return tx.Note(c, Event{At: now, Actor: who, Action: "grant.revoked", Detail: why})
+	})
+}

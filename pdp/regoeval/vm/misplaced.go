@@ -5,8 +5,9 @@ import (
 	"github.com/open-policy-agent/opa/v1/types"
 )
 
-// misplaced refuses `with` of functions before `with` of input or data: for
-// the nth of the latter a plan takes the root of the nth of all.
+// misplaced refuses `with` of functions before `with` of input or data where
+// that matters: for the nth of the latter a plan takes the root of the nth of
+// all, which is input unless it is data.
 func misplaced(node any, c *ast.Compiler) (err error) {
 	ast.WalkExprs(node, func(e *ast.Expr) bool {
 		n := 0
@@ -15,7 +16,7 @@ func misplaced(node any, c *ast.Compiler) (err error) {
 			if !rooted(target) || isFunction(target, c) {
 				continue
 			}
-			if !target[0].Equal(e.With[n].Target.Value.(ast.Ref)[0]) {
+			if taken := e.With[n].Target.Value.(ast.Ref); target[0].Equal(ast.DefaultRootDocument) != taken[0].Equal(ast.DefaultRootDocument) {
 				err = &Unsupported{
 					File: e.Location.File, Line: e.Location.Row,
 					Why: "`with` replaces a function before input or data; the function goes last",

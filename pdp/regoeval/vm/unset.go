@@ -21,6 +21,10 @@ func readsUnset(f *ir.Func) bool {
 	}
 	eachOf(f.Blocks, func(s ir.Stmt) {
 		switch s := s.(type) {
+		case *ir.AssignVarStmt:
+			if l, ok := s.Source.Value.(ir.Local); ok && !set[l] {
+				return // nor is what it is given to
+			}
 		case *ir.ArrayAppendStmt:
 			read(s.Value)
 		case *ir.SetAddStmt:

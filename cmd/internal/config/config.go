@@ -47,6 +47,9 @@ type Server struct {
 	// platform's own; 0: 32768, and half of all.
 	StreamConnections int `koanf:"stream_connections"`
 	StreamPerTenant   int `koanf:"stream_per_tenant"`
+	// PEPsPerTenant is how many PEPs of one tenant's credentials are listed,
+	// those that have gone included; 0: 10,000.
+	PEPsPerTenant int `koanf:"peps_per_tenant"`
 
 	// Keys is the folder of the keys that this installation signs with, the
 	// same on all nodes; empty: "keys" in Data.
@@ -229,6 +232,9 @@ func (s *Server) validateStream() (errs []error) {
 	}
 	if s.StreamConnections < 0 || s.StreamPerTenant < 0 || s.StreamConnections > 0 && s.StreamPerTenant > s.StreamConnections {
 		errs = append(errs, fmt.Errorf("stream_connections: %d, stream_per_tenant: %d: want 0 or more, and no more for a tenant than for all", s.StreamConnections, s.StreamPerTenant))
+	}
+	if s.PEPsPerTenant < 0 {
+		errs = append(errs, fmt.Errorf("peps_per_tenant: %d: want 0 or more", s.PEPsPerTenant))
 	}
 	if s.GrantStale <= 0 || s.GrantStale > MaxGrantStale {
 		errs = append(errs, fmt.Errorf("grant_stale: %s: want more than 0 and at most %s", s.GrantStale, MaxGrantStale))

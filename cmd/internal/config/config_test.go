@@ -50,6 +50,7 @@ func TestStartIsRefused(t *testing.T) {
 		"a stream's URL that is none":           {flags: map[string]any{"stream_url": "https://h"}, want: "stream_url"},
 		"a stream's URL in the clear":           {flags: map[string]any{"stream_url": "ws://h.example"}, want: "in the clear"},
 		"client certificates without TLS":       {flags: map[string]any{"stream_client_ca": "ca.pem"}, want: "tls_cert"},
+		"fewer PEPs than none":                  {flags: map[string]any{"peps_per_tenant": -1}, want: "peps_per_tenant"},
 		"a tenant that may be more than all":    {flags: map[string]any{"stream_connections": 10, "stream_per_tenant": 11}, want: "stream_per_tenant"},
 		"less than no connections":              {flags: map[string]any{"stream_connections": -1}, want: "stream_connections"},
 		"grants that outlive the most":          {flags: map[string]any{"grant_stale": "31s"}, want: "grant_stale"},

@@ -73,9 +73,9 @@ func OpenStore(ctx context.Context, c config.Server, server bool, log *slog.Logg
 		return nil, err
 	}
 	if database != "" {
-		return postgres.Open(ctx, database, postgres.Options{Log: log})
+		return postgres.Open(ctx, database, postgres.Options{Log: log, PEPsPerTenant: c.PEPsPerTenant})
 	}
-	return sqlite.Open(ctx, c.Data, sqlite.Options{Exclusive: server})
+	return sqlite.Open(ctx, c.Data, sqlite.Options{Exclusive: server, PEPsPerTenant: c.PEPsPerTenant})
 }
 
 const (

@@ -3,7 +3,10 @@ package storetest
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
+	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/xiezhi-project/xiezhi/bundles"
@@ -77,6 +80,109 @@ func testReleaseNeedsBlobs(t *testing.T, d Driver) {
 			t.Errorf("after the refusals: %v", err)
 		}
 	})
+}
+
+// manyFiles are the files of a large release, all of one content.
+func manyFiles(t testing.TB, tx pap.Tx, n int) []pap.ReleaseFile {
+	files := make([]pap.ReleaseFile, n)
+	for i := range files {
+		files[i] = blob(t, tx, fmt.Sprintf("tables/plugins/t%06d.json", i), fmt.Sprint(i%7))
+	}
+	return files
+}
+
+func testReleasePages(t *testing.T, d Driver) {
+	location := d.New(t)
+	store := d.handle(t, location)
+	lists := func() int { return d.Count(t, location, "SELECT count(*) FROM page_files") }
+	var files []pap.ReleaseFile
+	update(t, store, func(tx pap.Tx) {
+		files = manyFiles(t, tx, 5000)
+		if err := tx.InsertRelease(pap.Release{Number: 1, CreatedAt: now, Files: files}); err != nil {
+			t.Fatal(err)
+		}
+	})
+	written := lists()
+	same(t, "files listed", written, len(files))
+	next := slices.Clone(files)
+	for number, change := range []func(tx pap.Tx){
+		func(tx pap.Tx) { next[2500] = blob(t, tx, next[2500].Path, "changed") },
+		func(tx pap.Tx) { next = slices.Insert(next, 1000, blob(t, tx, next[999].Path+".md", "new")) },
+		func(pap.Tx) { next = slices.Delete(next, 0, 1) },
+		func(pap.Tx) { next = slices.Clone(files) }, // all of which is stored
+	} {
+		r := pap.Release{Number: uint64(number) + 2, CreatedAt: now}
+		update(t, store, func(tx pap.Tx) {
+			change(tx)
+			r.Files = next
+			if err := tx.InsertRelease(r); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if more := lists() - written; more > 2000 || more == 0 && number != 3 {
+			t.Errorf("release %d of %d files, one of which differs, lists %d anew", r.Number, len(next), more)
+		}
+		written = lists()
+		for _, handle := range []Store{store, d.handle(t, location)} { // one that wrote, and one that has read nothing
+			view(t, handle, func(tx pap.Tx) {
+				same(t, "files", must[pap.Release](t)(tx.Release(r.Number)).Files, next)
+				same(t, "files of the first release", must[pap.Release](t)(tx.Release(1)).Files, files)
+			})
+		}
+	}
+	d.Exec(t, location, "UPDATE page_files SET size = size + 1")
+	err := d.handle(t, location).View(t.Context(), func(tx pap.Tx) error {
+		_, err := tx.Release(1)
+		return err
+	})
+	if err == nil {
+		t.Error("a page that was altered is listed")
+	}
+}
+
+// A page of an update that fails is not taken for one that is stored.
+func testReleasePagesUndone(t *testing.T, d Driver) {
+	store := d.open(t)
+	var r pap.Release
+	undone := errors.New("undone")
+	for _, want := range []error{undone, nil} {
+		err := store.Update(t.Context(), func(tx pap.Tx) error {
+			r = pap.Release{Number: 1, CreatedAt: now, Files: manyFiles(t, tx, 600)}
+			if err := tx.InsertRelease(r); err != nil {
+				return err
+			}
+			return want
+		})
+		is(t, "insert", err, want)
+	}
+	view(t, store, func(tx pap.Tx) { same(t, "files", must[pap.Release](t)(tx.Release(1)).Files, r.Files) })
+}
+
+// What a program does that was written before there were pages.
+func testReleasesOfBefore(t *testing.T, d Driver) {
+	location := d.New(t)
+	store := d.handle(t, location)
+	var files []pap.ReleaseFile
+	update(t, store, func(tx pap.Tx) {
+		files = manyFiles(t, tx, 600)
+		if err := tx.InsertRelease(pap.Release{Number: 1, CreatedAt: now, Files: files}); err != nil {
+			t.Fatal(err)
+		}
+	})
+	for _, statement := range []string{
+		"INSERT INTO releases (number, digest, restores, unreviewed, author, note, created_at) SELECT 2, digest, restores, unreviewed, author, note, created_at FROM releases",
+		"INSERT INTO release_files (release, path, digest, size) SELECT 2, path, digest, size FROM release_files WHERE release = 1",
+		"UPDATE head SET release = 2",
+	} {
+		d.Exec(t, location, statement)
+	}
+	view(t, store, func(tx pap.Tx) { same(t, "its release", must[pap.Release](t)(tx.Release(2)).Files, files) })
+	update(t, store, func(tx pap.Tx) {
+		if err := tx.InsertRelease(pap.Release{Number: 3, CreatedAt: now, Files: files[1:]}); err != nil {
+			t.Error(err)
+		}
+	})
+	same(t, "what it reads of the next", d.Count(t, location, "SELECT count(*) FROM release_files WHERE release = 3"), len(files)-1)
 }
 
 func testBlobs(t *testing.T, d Driver) {

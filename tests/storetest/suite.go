@@ -29,6 +29,8 @@ type Driver struct {
 	Open func(ctx context.Context, location string) (Store, error)
 	// Exec runs one statement behind the store's back.
 	Exec func(t testing.TB, location, statement string)
+	// Count runs a query that returns a number.
+	Count func(t testing.TB, location, query string) int
 	// ErrNewer is what Open returns for a newer program's database.
 	ErrNewer error
 	// WakesAcross says that a commit wakes the listeners of other handles.
@@ -50,6 +52,9 @@ func Run(t *testing.T, d Driver) {
 		{"publishing a version clears its draft mark", testMarkPublished},
 		{"releases are numbered without gaps", testReleases},
 		{"a release needs its blobs", testReleaseNeedsBlobs},
+		{"a large release is listed once, and the next one's changes", testReleasePages},
+		{"the pages of an update that fails are stored with the next", testReleasePagesUndone},
+		{"releases of a program that knows no pages are read, and it reads all", testReleasesOfBefore},
 		{"a blob is stored under its own digest only", testBlobs},
 		{"a large blob comes back whole", testLargeBlob},
 		{"a grant is used at most so often", testUseGrant},

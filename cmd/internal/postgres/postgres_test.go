@@ -21,6 +21,7 @@ var driver = storetest.Driver{
 		return Open(ctx, location, Options{})
 	},
 	Exec:        storetest.PostgresExec,
+	Count:       func(t testing.TB, location, query string) int { return ask[int](t, location, query) },
 	ErrNewer:    ErrNewer,
 	WakesAcross: true,
 }
@@ -40,7 +41,7 @@ func open(t *testing.T, location string) *Store {
 }
 
 // ask runs a query that returns one value.
-func ask[T any](t *testing.T, location, query string, args ...any) T {
+func ask[T any](t testing.TB, location, query string, args ...any) T {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), location)
 	if err != nil {

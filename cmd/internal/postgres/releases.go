@@ -30,7 +30,16 @@ func (t *transaction) InsertRelease(r pap.Release) error {
 	if err := t.mayWrite(pap.CheckText(r.Author, r.Note, r.Source, r.Commit)); err != nil {
 		return err
 	}
-	if err := t.checkFiles(r.Files); err != nil {
+	pages, err := pap.FilePagesOf(r.Files)
+	if err != nil {
+		return err
+	}
+	digests := make([][]byte, len(pages))
+	for i := range pages {
+		digests[i] = pages[i].Digest[:]
+	}
+	fresh, err := t.freshPages(pages, digests)
+	if err != nil {
 		return err
 	}
 	next, err := t.exec("UPDATE head SET release = $1 WHERE release = $2", clamp(r.Number), clamp(r.Number)-1)
@@ -44,45 +53,62 @@ func (t *transaction) InsertRelease(r pap.Release) error {
 		r.Number, r.Digest[:], clamp(r.Restores), r.Unreviewed, r.Author, r.Note, r.Source, r.Commit, r.CreatedAt); err != nil {
 		return t.fail(err, "store release %d", r.Number)
 	}
-	paths, digests, sizes := columns(r.Files)
-	if _, err := t.exec("INSERT INTO release_files (release, path, digest, size) SELECT $1, * FROM unnest($2::text[], $3::bytea[], $4::bigint[])",
-		r.Number, paths, digests, sizes); err != nil {
+	for _, p := range fresh {
+		paths, files, sizes := columns(p.Files)
+		if _, err := t.exec(`WITH page AS (INSERT INTO pages (digest) VALUES ($1) RETURNING id)
+			INSERT INTO page_files (page, path, digest, size) SELECT page.id, f.* FROM page, unnest($2::text[], $3::bytea[], $4::bigint[]) AS f`,
+			p.Digest[:], paths, files, sizes); err != nil {
+			return t.fail(err, "store files of release %d", r.Number)
+		}
+	}
+	if _, err := t.exec("INSERT INTO release_pages (release, page) SELECT $1, id FROM pages WHERE digest = ANY ($2)", r.Number, digests); err != nil {
 		return t.fail(err, "store files of release %d", r.Number)
 	}
+	t.pages.Keep(pages)
 	return nil
 }
 
 // columns turns files into arrays, so that one statement sends them all.
 func columns(files []pap.ReleaseFile) (paths []string, digests [][]byte, sizes []int64) {
-	for _, f := range files {
+	for i := range files {
+		f := &files[i]
 		paths, digests, sizes = append(paths, f.Path), append(digests, f.Digest[:]), append(sizes, int64(f.Size))
 	}
 	return paths, digests, sizes
 }
 
-// checkFiles refuses what would fail later and then end the transaction.
-func (t *transaction) checkFiles(files []pap.ReleaseFile) error {
-	seen := make(map[string]bool, len(files))
-	for _, f := range files {
-		if err := pap.CheckKeys(f.Path); err != nil {
-			return err
-		}
-		if seen[f.Path] {
-			return fmt.Errorf("file %q of the release: %w", f.Path, pap.ErrConflict)
-		}
-		seen[f.Path] = true
+// freshPages returns the pages that are not stored, and refuses what would fail
+// later and then end the transaction. The contents of stored ones are stored.
+func (t *transaction) freshPages(pages []pap.FilePage, digests [][]byte) ([]pap.FilePage, error) {
+	missing, err := collect(t.ctx, t.sql, scanInt, math.MaxInt, `SELECT n FROM unnest($1::bytea[]) WITH ORDINALITY AS p (digest, n)
+		WHERE NOT EXISTS (SELECT FROM pages WHERE pages.digest = p.digest) ORDER BY n LIMIT $2`, digests)
+	if err != nil {
+		return nil, t.fail(err, "look for the pages of a release")
 	}
-	paths, digests, _ := columns(files)
-	var missing string
-	err := t.row("SELECT path FROM unnest($1::text[], $2::bytea[]) AS f (path, digest) WHERE NOT EXISTS (SELECT FROM blobs WHERE blobs.digest = f.digest) LIMIT 1",
-		paths, digests).Scan(&missing)
+	var fresh []pap.FilePage
+	var paths []string
+	var contents [][]byte
+	for _, n := range missing {
+		p := pages[n-1]
+		fresh = append(fresh, p)
+		some, of, _ := columns(p.Files)
+		paths, contents = append(paths, some...), append(contents, of...)
+	}
+	var path string
+	err = t.row("SELECT path FROM unnest($1::text[], $2::bytea[]) AS f (path, digest) WHERE NOT EXISTS (SELECT FROM blobs WHERE blobs.digest = f.digest) LIMIT 1",
+		paths, contents).Scan(&path)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return nil
+		return fresh, nil
 	}
 	if err != nil {
-		return t.fail(err, "look for the contents of a release")
+		return nil, t.fail(err, "look for the contents of a release")
 	}
-	return fmt.Errorf("content of %q: %w", missing, pap.ErrNotFound)
+	return nil, fmt.Errorf("content of %q: %w", path, pap.ErrNotFound)
+}
+
+func scanInt(row pgx.Row) (n int, err error) {
+	err = row.Scan(&n)
+	return n, err
 }
 
 // Release implements [pap.Tx].
@@ -94,11 +120,56 @@ func (t *transaction) Release(number uint64) (pap.Release, error) {
 	if err != nil {
 		return pap.Release{}, t.fail(err, "read release %d", number)
 	}
-	r.Files, err = collect(t.ctx, t.sql, scanReleaseFile, math.MaxInt, "SELECT path, digest, size FROM release_files WHERE release = $1 ORDER BY path LIMIT $2", r.Number)
-	if err != nil {
+	if r.Files, err = t.releaseFiles(r.Number); err != nil {
 		return pap.Release{}, t.fail(err, "read files of release %d", number)
 	}
 	return r, nil
+}
+
+// releaseFiles lists a release's files: by its pages, or by its own list, which
+// one has that a program stored that did not know pages.
+func (t *transaction) releaseFiles(number uint64) ([]pap.ReleaseFile, error) {
+	pages, err := collect(t.ctx, t.sql, scanDigest, math.MaxInt, "SELECT digest FROM release_pages JOIN pages ON id = page WHERE release = $1 LIMIT $2", number)
+	if err != nil {
+		return nil, err
+	}
+	if len(pages) == 0 {
+		return collect(t.ctx, t.sql, scanReleaseFile, math.MaxInt, "SELECT path, digest, size FROM release_lists WHERE release = $1 ORDER BY path LIMIT $2", number)
+	}
+	return t.pages.Files(pages, t.readPages)
+}
+
+func scanDigest(row pgx.Row) (d bundles.Digest, err error) {
+	err = row.Scan(digestColumn{&d})
+	return d, err
+}
+
+// pagedFile is a file and the page that it stands in.
+type pagedFile struct {
+	page bundles.Digest
+	file pap.ReleaseFile
+}
+
+func scanPagedFile(row pgx.Row) (f pagedFile, err error) {
+	err = row.Scan(digestColumn{&f.page}, &f.file.Path, digestColumn{&f.file.Digest}, &f.file.Size)
+	return f, err
+}
+
+// readPages reads stored pages.
+func (t *transaction) readPages(digests []bundles.Digest) (map[bundles.Digest][]pap.ReleaseFile, error) {
+	wanted := make([][]byte, len(digests))
+	for i := range digests {
+		wanted[i] = digests[i][:]
+	}
+	files, err := collect(t.ctx, t.sql, scanPagedFile, math.MaxInt, "SELECT pages.digest, path, f.digest, size FROM pages JOIN page_files f ON page = id WHERE pages.digest = ANY ($1) ORDER BY path LIMIT $2", wanted)
+	if err != nil {
+		return nil, err
+	}
+	pages := make(map[bundles.Digest][]pap.ReleaseFile, len(digests))
+	for _, f := range files {
+		pages[f.page] = append(pages[f.page], f.file)
+	}
+	return pages, nil
 }
 
 // Releases implements [pap.Tx].

@@ -36,6 +36,7 @@ type Store struct {
 	listeners sync.WaitGroup
 	closing   context.Context // ends the listener
 	close     context.CancelFunc
+	pages     pap.FilePageCache
 
 	pepsPerTenant int
 }
@@ -126,7 +127,7 @@ func (s *Store) tryUpdate(ctx context.Context, fn func(pap.Tx) error) (undone bo
 		return retryable(err), err
 	}
 	defer end()
-	tx := &transaction{ctx: ctx, sql: handle, writable: true}
+	tx := &transaction{ctx: ctx, sql: handle, writable: true, pages: &s.pages}
 	defer func() {
 		if tx.broken != nil {
 			undone = retryable(tx.broken) || handle.Conn().IsClosed()
@@ -193,7 +194,7 @@ func (s *Store) View(ctx context.Context, fn func(pap.Tx) error) error {
 		return err
 	}
 	defer end()
-	return fn(&transaction{ctx: ctx, sql: handle})
+	return fn(&transaction{ctx: ctx, sql: handle, pages: &s.pages})
 }
 
 // snapshot is how a transaction reads.

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/xiezhi-project/xiezhi/bundles"
+	"github.com/xiezhi-project/xiezhi/pap"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
 
@@ -20,6 +21,7 @@ type transaction struct {
 	ctx      context.Context
 	sql      pgx.Tx
 	writable bool
+	pages    *pap.FilePageCache
 	// broken is the first failure of the database itself. Update does not
 	// commit after one, even if its function went on.
 	broken error

@@ -3,6 +3,8 @@ package sqlite
 import (
 	"crypto/sha256"
 	"database/sql"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -45,7 +47,12 @@ func (t *transaction) InsertRelease(r pap.Release) error {
 	if err := t.mayWrite(pap.CheckText(r.Author, r.Note, r.Source, r.Commit)); err != nil {
 		return err
 	}
-	if err := t.checkFiles(r.Files); err != nil {
+	pages, err := pap.FilePagesOf(r.Files)
+	if err != nil {
+		return err
+	}
+	fresh, err := t.freshPages(pages)
+	if err != nil {
 		return err
 	}
 	next, err := t.exec("UPDATE head SET release = ? WHERE release = ?", clamp(r.Number), clamp(r.Number)-1)
@@ -59,36 +66,73 @@ func (t *transaction) InsertRelease(r pap.Release) error {
 		r.Number, r.Digest[:], clamp(r.Restores), r.Unreviewed, r.Author, r.Note, r.Source, r.Commit, r.CreatedAt.UnixMicro()); err != nil {
 		return t.fail(err, "store release %d", r.Number)
 	}
-	for _, f := range r.Files {
-		if _, err := t.exec("INSERT INTO release_files (release, path, digest, size) VALUES (?, ?, ?, ?)", r.Number, f.Path, f.Digest[:], f.Size); err != nil {
-			return t.fail(err, "store release %d, file %q", r.Number, f.Path)
+	for _, p := range fresh {
+		if _, err := t.exec("INSERT INTO pages (digest) VALUES (?)", p.Digest[:]); err != nil {
+			return t.fail(err, "store files of release %d", r.Number)
+		}
+		if _, err := t.exec("INSERT INTO page_files (page, path, digest, size) SELECT last_insert_rowid(), value ->> 0, unhex(value ->> 1), value ->> 2 FROM json_each(?)", listOf(p.Files)); err != nil {
+			return t.fail(err, "store files of release %d", r.Number)
 		}
 	}
+	if _, err := t.exec("INSERT INTO release_pages (release, page) SELECT ?, id FROM pages WHERE digest IN (SELECT unhex(value) FROM json_each(?))",
+		r.Number, listOfDigests(pages)); err != nil {
+		return t.fail(err, "store files of release %d", r.Number)
+	}
+	t.pages.Keep(pages)
 	return nil
 }
 
-// checkFiles refuses what would fail later and then end the transaction.
-func (t *transaction) checkFiles(files []pap.ReleaseFile) error {
-	seen := make(map[string]bool, len(files))
-	for _, f := range files {
-		if err := pap.CheckKeys(f.Path); err != nil {
-			return err
-		}
-		if seen[f.Path] {
-			return fmt.Errorf("file %q of the release: %w", f.Path, pap.ErrConflict)
-		}
-		seen[f.Path] = true
+// listOf is how one statement is given many files.
+func listOf(files []pap.ReleaseFile) string {
+	list := make([][3]any, len(files))
+	for i, f := range files {
+		list[i] = [3]any{f.Path, hex.EncodeToString(f.Digest[:]), f.Size}
 	}
-	for _, f := range files {
-		var stored bool
-		if err := t.row("SELECT EXISTS (SELECT 1 FROM blobs WHERE digest = ?)", f.Digest[:]).Scan(&stored); err != nil {
-			return t.fail(err, "look for the content of %q", f.Path)
+	return jsonText(list)
+}
+
+func listOfDigests(pages []pap.FilePage) string {
+	list := make([]string, len(pages))
+	for i, p := range pages {
+		list[i] = hex.EncodeToString(p.Digest[:])
+	}
+	return jsonText(list)
+}
+
+func jsonText(list any) string {
+	text, err := json.Marshal(list)
+	if err != nil {
+		panic(err) // texts and numbers can always be written
+	}
+	return string(text)
+}
+
+// freshPages returns the pages that are not stored, and refuses what would fail
+// later and then end the transaction. The contents of stored ones are stored.
+func (t *transaction) freshPages(pages []pap.FilePage) ([]pap.FilePage, error) {
+	missing, err := collect(t.ctx, t.sql, scanInt, math.MaxInt, "SELECT key FROM json_each(?) WHERE NOT EXISTS (SELECT 1 FROM pages WHERE digest = unhex(value)) ORDER BY key LIMIT ?",
+		listOfDigests(pages))
+	if err != nil {
+		return nil, t.fail(err, "look for the pages of a release")
+	}
+	fresh := make([]pap.FilePage, len(missing))
+	for i, at := range missing {
+		fresh[i] = pages[at]
+		var path string
+		err := t.row("SELECT value ->> 0 FROM json_each(?) WHERE NOT EXISTS (SELECT 1 FROM blobs WHERE digest = unhex(value ->> 1)) LIMIT 1", listOf(fresh[i].Files)).Scan(&path)
+		if err == nil {
+			return nil, fmt.Errorf("content of %q: %w", path, pap.ErrNotFound)
 		}
-		if !stored {
-			return fmt.Errorf("content %s of %q: %w", f.Digest, f.Path, pap.ErrNotFound)
+		if !errors.Is(err, sql.ErrNoRows) {
+			return nil, t.fail(err, "look for the contents of a release")
 		}
 	}
-	return nil
+	return fresh, nil
+}
+
+func scanInt(row scanner) (n int, err error) {
+	err = row.Scan(&n)
+	return n, err
 }
 
 // Release implements [pap.Tx].
@@ -100,11 +144,41 @@ func (t *transaction) Release(number uint64) (pap.Release, error) {
 	if err != nil {
 		return pap.Release{}, t.fail(err, "read release %d", number)
 	}
-	r.Files, err = collect(t.ctx, t.sql, scanReleaseFile, math.MaxInt, "SELECT path, digest, size FROM release_files WHERE release = ? ORDER BY path LIMIT ?", r.Number)
-	if err != nil {
+	if r.Files, err = t.releaseFiles(r.Number); err != nil {
 		return pap.Release{}, t.fail(err, "read files of release %d", number)
 	}
 	return r, nil
+}
+
+// releaseFiles lists a release's files: by its pages, or by its own list, which
+// one has that a program stored that did not know pages.
+func (t *transaction) releaseFiles(number uint64) ([]pap.ReleaseFile, error) {
+	pages, err := collect(t.ctx, t.sql, scanDigest, math.MaxInt, "SELECT digest FROM release_pages JOIN pages ON id = page WHERE release = ? LIMIT ?", number)
+	if err != nil {
+		return nil, err
+	}
+	if len(pages) == 0 {
+		return collect(t.ctx, t.sql, scanReleaseFile, math.MaxInt, "SELECT path, digest, size FROM release_lists WHERE release = ? ORDER BY path LIMIT ?", number)
+	}
+	return t.pages.Files(pages, t.readPages)
+}
+
+func scanDigest(row scanner) (d bundles.Digest, err error) {
+	err = row.Scan(digestColumn{&d})
+	return d, err
+}
+
+// readPages reads stored pages.
+func (t *transaction) readPages(digests []bundles.Digest) (map[bundles.Digest][]pap.ReleaseFile, error) {
+	pages := make(map[bundles.Digest][]pap.ReleaseFile, len(digests))
+	for _, d := range digests {
+		files, err := collect(t.ctx, t.sql, scanReleaseFile, math.MaxInt, "SELECT path, digest, size FROM page_files WHERE page = (SELECT id FROM pages WHERE digest = ?) ORDER BY path LIMIT ?", d[:])
+		if err != nil {
+			return nil, err
+		}
+		pages[d] = files
+	}
+	return pages, nil
 }
 
 // Releases implements [pap.Tx].

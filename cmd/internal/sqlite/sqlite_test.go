@@ -28,6 +28,17 @@ var driver = storetest.Driver{
 			t.Fatal(err)
 		}
 	},
+	Count: func(t testing.TB, location, query string) (n int) {
+		db, err := sql.Open("sqlite", filepath.Join(location, "xiezhi.db"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		if err := db.QueryRowContext(t.Context(), query).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	},
 	ErrNewer: ErrNewer,
 }
 

@@ -31,6 +31,7 @@ type Store struct {
 	peps      *database
 	lock      *dirlock.Lock // nil unless exclusive
 	hub       wake.Hub
+	pages     pap.FilePageCache
 
 	pepsPerTenant int
 }
@@ -88,7 +89,7 @@ func (s *Store) Close() error {
 // Update implements [pap.Store].
 func (s *Store) Update(ctx context.Context, fn func(pap.Tx) error) error {
 	err := inTransaction(ctx, s.main.write, func(handle *sql.Tx) error {
-		tx := &transaction{ctx: ctx, sql: handle, writable: true}
+		tx := &transaction{ctx: ctx, sql: handle, writable: true, pages: &s.pages}
 		if err := fn(tx); err != nil {
 			return err
 		}
@@ -103,7 +104,7 @@ func (s *Store) Update(ctx context.Context, fn func(pap.Tx) error) error {
 // View implements [pap.Store].
 func (s *Store) View(ctx context.Context, fn func(pap.Tx) error) error {
 	return inTransaction(ctx, s.main.read, func(handle *sql.Tx) error {
-		return fn(&transaction{ctx: ctx, sql: handle})
+		return fn(&transaction{ctx: ctx, sql: handle, pages: &s.pages})
 	})
 }
 

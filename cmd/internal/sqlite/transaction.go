@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/xiezhi-project/xiezhi/pap"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
 
@@ -17,6 +18,7 @@ type transaction struct {
 	ctx      context.Context
 	sql      *sql.Tx
 	writable bool
+	pages    *pap.FilePageCache
 	// broken is the first failure of the database itself. Update does not
 	// commit after one, even if its function went on.
 	broken error
@@ -95,9 +97,11 @@ func (m microsColumn) Scan(value any) error {
 	if !ok {
 		return fmt.Errorf("time column holds %T", value)
 	}
-	*m.time = time.UnixMicro(n).UTC()
+	*m.time = timeOf(n)
 	return nil
 }
+
+func timeOf(micros int64) time.Time { return time.UnixMicro(micros).UTC() }
 
 // bytesColumn reads bytes; none are an empty slice, which the driver calls nil.
 type bytesColumn struct{ data *[]byte }

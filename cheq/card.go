@@ -75,5 +75,5 @@ func (c *Case) Mint(id string, now time.Time) (authz.Grant, error) {
 			g.Waives = append(g.Waives, o.RuleRef)
 		}
 	}
-	return g, c.minted(g.ID)
+	return g, c.minted(&g)
 }

@@ -35,13 +35,18 @@ type Case struct {
 	Shown string `json:"shown"`
 
 	Votes []Vote `json:"votes"`
+	// Reached is how long the case had waited when its steps were looked at
+	// last. Due is when it must be looked at next; zero: never.
+	Reached time.Duration `json:"reached,omitempty"`
+	Due     time.Time     `json:"due,omitzero"`
 
 	SettledAt time.Time `json:"settled_at,omitzero"`
 	// Cause says in one word why it ended so: "votes", "time", "requester",
 	// "rule_changed", "template_changed".
-	Cause string `json:"cause,omitempty"`
-	Grant string `json:"grant,omitempty"` // that was minted
-	Yield Yield  `json:"yield,omitempty"`
+	Cause    string    `json:"cause,omitempty"`
+	Grant    string    `json:"grant,omitempty"` // that was minted
+	GrantEnd time.Time `json:"grant_end,omitzero"`
+	Yield    Yield     `json:"yield,omitempty"`
 }
 
 // Opening is one rule that a yes opens, and by which template.
@@ -91,21 +96,27 @@ func (c *Case) End(to State, cause string, at time.Time) error {
 	if err := move(moves, &c.State, to); err != nil {
 		return err
 	}
-	c.SettledAt, c.Cause = at, cause
+	c.SettledAt, c.Cause, c.Due = at, cause, time.Time{}
 	return nil
 }
 
 // minted notes the grant of an approved case.
-func (c *Case) minted(grant string) error {
+func (c *Case) minted(g *authz.Grant) error {
 	if c.State != Approved {
 		return ErrSettled
 	}
 	if err := move(yields, &c.Yield, Live); err != nil {
 		return err
 	}
-	c.Grant = grant
+	c.Grant, c.GrantEnd, c.Due = g.ID, g.Validity.End, g.Validity.End
 	return nil
 }
 
 // EndGrant notes how the grant ended.
-func (c *Case) EndGrant(how Yield) error { return move(yields, &c.Yield, how) }
+func (c *Case) EndGrant(how Yield) error {
+	if err := move(yields, &c.Yield, how); err != nil {
+		return err
+	}
+	c.Due = time.Time{}
+	return nil
+}

@@ -126,8 +126,12 @@ func (s *Service) begin(tx Tx, ask Ask, now time.Time) (Case, error) {
 		return Case{}, err
 	}
 	var err error
-	c.Shown, err = c.Card().Digest()
-	return c, err
+	if c.Shown, err = c.Card().Digest(); err != nil {
+		return Case{}, err
+	}
+	templates, _ := c.templates(tx, now)
+	c.Due = c.next(templates)
+	return c, nil
 }
 
 func earlier(a, b time.Time) time.Time {
@@ -139,15 +143,35 @@ func earlier(a, b time.Time) time.Time {
 
 // within holds the limits of what one requester may ask.
 func (s *Service) within(tx Tx, c *Case, t *Template, now time.Time) error {
-	pending, recent, err := tx.Opened(c.Tenant, c.Requester, c.Caller, t.Name, now.Add(-time.Hour))
+	hourAgo := now.Add(-time.Hour)
+	cases, err := tx.Recent(c.Tenant, c.Requester, hourAgo, maxRecent)
 	if err != nil {
 		return err
 	}
-	if pending >= s.Limits.Pending || recent >= s.Limits.Hourly {
+	pending, recent := 0, 0
+	for i := range cases {
+		if cases[i].Caller != c.Caller || !cases[i].names(t.Name) {
+			continue
+		}
+		if cases[i].State == Pending {
+			pending++
+		}
+		if cases[i].OpenedAt.After(hourAgo) {
+			recent++
+		}
+	}
+	if len(cases) == maxRecent || pending >= s.Limits.Pending || recent >= s.Limits.Hourly {
 		return fmt.Errorf("%s has %d pending cases by the template %s and opened %d within an hour, %d and %d are the most: %w",
 			c.Requester, pending, t.Name, recent, s.Limits.Pending, s.Limits.Hourly, ErrTooMany)
 	}
 	return nil
+}
+
+// maxRecent is how many cases of one requester are counted; more are too many.
+const maxRecent = 1000
+
+func (c *Case) names(template string) bool {
+	return slices.ContainsFunc(c.Opens, func(o Opening) bool { return o.Template == template })
 }
 
 // exclude notes who may not answer: everybody whom the requester or the caller

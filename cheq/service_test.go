@@ -74,19 +74,42 @@ func (m *memory) Asked(tenant, requester, digest string) (Case, error) {
 
 func (m *memory) PutCase(c Case) error { m.cases[c.ID] = c; return nil }
 
-func (m *memory) Opened(tenant, requester, caller, template string, since time.Time) (pending, recent int, err error) {
-	for _, c := range m.cases {
-		if c.Tenant != tenant || c.Requester != requester || c.Caller != caller || c.Opens[0].Template != template {
-			continue
-		}
-		if c.State == Pending {
-			pending++
-		}
-		if !c.OpenedAt.Before(since) {
-			recent++
+func (m *memory) Recent(tenant, requester string, since time.Time, limit int) ([]Case, error) {
+	return m.list(limit, func(c Case) bool {
+		return c.Tenant == tenant && c.Requester == requester && (c.State == Pending || !c.OpenedAt.Before(since))
+	}), nil
+}
+
+func (m *memory) Cases(f Filter, before string, limit int) ([]Case, error) {
+	return m.list(limit, func(c Case) bool { return (before == "" || c.ID < before) && f.selects(&c) }), nil
+}
+
+func (m *memory) list(limit int, wanted func(Case) bool) []Case {
+	var all []Case
+	for _, id := range slices.Backward(slices.Sorted(maps.Keys(m.cases))) {
+		if c := m.cases[id]; wanted(c) && len(all) < limit {
+			all = append(all, c)
 		}
 	}
-	return pending, recent, nil
+	return all
+}
+
+func (m *memory) Due(now time.Time, limit int) ([]string, error) {
+	var ids []string
+	for id, c := range m.cases {
+		if !c.Due.IsZero() && !now.Before(c.Due) && len(ids) < limit {
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
+}
+
+func (m *memory) Timeline(id string, limit int) ([]Event, error) {
+	return m.events[id][:min(limit, len(m.events[id]))], nil
+}
+
+func (f *Filter) selects(c *Case) bool {
+	return (f.Tenant == "" || f.Tenant == c.Tenant) && (f.State == "" || f.State == c.State) && (f.Requester == "" || f.Requester == c.Requester)
 }
 
 func (m *memory) Note(c *Case, e Event) error {
@@ -258,6 +281,69 @@ func TestCasesAreLimitedPerRequester(t *testing.T) {
 	}
 }
 
+func TestTimeRemindsEscalatesAndEndsButNeverApproves(t *testing.T) {
+	d := newDesk(t)
+	tmpl := d.store.templates["exposure"]
+	tmpl.Steps = []Step{
+		{After: time.Hour, Remind: true},
+		{After: 2 * time.Hour, Group: "network", Switch: &People{Role: "ciso"}},
+	}
+	d.store.roles["user:c"] = []string{"ciso"}
+	c, _, err := d.Open(t.Context(), ask("sha256:r"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sweep := func(after time.Duration, want int) {
+		t.Helper()
+		d.now = start.Add(after)
+		if n, err := d.Sweep(t.Context()); err != nil || n != want {
+			t.Errorf("after %s: %d were due, want %d; %v", after, n, want, err)
+		}
+	}
+	sweep(time.Hour-1, 0)
+	sweep(time.Hour, 1)
+	sweep(time.Hour, 0)
+	if _, err := d.says(c.ID, "user:c", true); !errors.Is(err, ErrNotReviewer) {
+		t.Errorf("before the switch: %v", err)
+	}
+	sweep(3*time.Hour, 1)
+	if _, err := d.says(c.ID, "user:n", true); !errors.Is(err, ErrNotReviewer) {
+		t.Errorf("who was switched off: %v", err)
+	}
+	if _, err := d.says(c.ID, "user:c", true); err != nil {
+		t.Error(err)
+	}
+	sweep(8*time.Hour, 1)
+	sweep(9*time.Hour, 0)
+	var actions []string
+	for _, e := range d.store.events[c.ID] {
+		actions = append(actions, e.Action)
+	}
+	if got := strings.Join(actions, " "); got != "case.open case.reminded case.reviewers_switched vote.approve case.expired" {
+		t.Errorf("the timeline is %s", got)
+	}
+}
+
+func TestAGrantThatIsOverIsNoted(t *testing.T) {
+	d := newDesk(t)
+	c, _, err := d.Open(t.Context(), ask("sha256:r"))
+	for _, voter := range []string{"user:n", "user:s", "user:t"} {
+		if err == nil {
+			c, err = d.says(c.ID, voter, true)
+		}
+	}
+	if err != nil || c.Yield != Live {
+		t.Fatalf("%v, %s", err, c.Yield)
+	}
+	d.now = c.GrantEnd
+	if n, err := d.Sweep(t.Context()); n != 1 || err != nil || d.store.cases[c.ID].Yield != Ended {
+		t.Errorf("%d were due, %v: the grant is %s", n, err, d.store.cases[c.ID].Yield)
+	}
+	if _, err := d.Revoke(t.Context(), c.ID, "user:s", ""); !errors.Is(err, ErrSettled) {
+		t.Errorf("revoked after its end: %v", err)
+	}
+}
+
 func TestNobodyIsAskedForWhatNoTemplateAnswers(t *testing.T) {
 	d := newDesk(t)
 	none := ask("sha256:r")
@@ -291,7 +377,7 @@ func TestACaseMintsAtMostOneGrantWhateverHappens(t *testing.T) {
 			at := fmt.Sprintf("step %d", i)
 			d.store.crashBefore = rapid.IntRange(0, 9).Draw(t, at+" crashes before") == 0
 			d.store.crashAfter = rapid.IntRange(0, 9).Draw(t, at+" crashes after") == 0
-			switch rapid.IntRange(0, 9).Draw(t, at) {
+			switch rapid.IntRange(0, 10).Draw(t, at) {
 			case 0, 1, 2, 3, 4:
 				_, _ = d.says(c.ID, rapid.SampledFrom(people).Draw(t, at+" who"), rapid.IntRange(0, 9).Draw(t, at+" says") > 0)
 			case 5:
@@ -303,6 +389,8 @@ func TestACaseMintsAtMostOneGrantWhateverHappens(t *testing.T) {
 			case 8:
 				_, _ = d.Cancel(t.Context(), c.ID, "user:me", "")
 			case 9:
+				_, _ = d.Sweep(t.Context())
+			case 10:
 				if revoked, err := d.Revoke(t.Context(), c.ID, "user:s", ""); err == nil && d.store.grants[revoked.Grant].Ended == nil {
 					t.Fatal("a revoke that was acknowledged left the grant")
 				}

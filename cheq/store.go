@@ -24,30 +24,49 @@ type Store interface {
 // Tx is one transaction.
 type Tx interface {
 	World
-
-	// Case returns a case, or ErrNotFound.
-	Case(id string) (Case, error)
-	// Asked returns the pending case of this tenant and requester that is about
-	// this digest, or ErrNotFound.
-	Asked(tenant, requester, digest string) (Case, error)
-	// PutCase stores a case, whole, and puts it into the log for all nodes.
-	PutCase(c Case) error
-	// Opened counts the cases of a requester, through a caller, by one
-	// template: those that are pending, and those that were opened since.
-	Opened(tenant, requester, caller, template string, since time.Time) (pending, recent int, err error)
-	// Note appends to a case's timeline, which is kept for ever, and to the
-	// audit.
-	Note(c *Case, e Event) error
+	Rows
 
 	// Mint stores a grant; EndGrant ends one.
 	Mint(g authz.Grant) error
 	EndGrant(id, why string, at time.Time) error
 }
 
+// Rows are the cases and their timelines, as a database keeps them. Lists hold
+// at most limit entries.
+type Rows interface {
+	// Case returns a case, or ErrNotFound.
+	Case(id string) (Case, error)
+	// Asked returns the pending case of this tenant and requester that is about
+	// this digest, or ErrNotFound.
+	Asked(tenant, requester, digest string) (Case, error)
+	// PutCase stores a case, whole.
+	PutCase(c Case) error
+	// Recent returns the cases of a requester that are pending or were opened
+	// since, at most limit.
+	Recent(tenant, requester string, since time.Time, limit int) ([]Case, error)
+	// Cases lists those that the filter selects with ID < before ("": from the
+	// newest), the newest first.
+	Cases(f Filter, before string, limit int) ([]Case, error)
+	// Due lists the ids of cases whose Due has come, the oldest first.
+	Due(now time.Time, limit int) ([]string, error)
+
+	// Note appends to a case's timeline, which is kept for ever.
+	Note(c *Case, e Event) error
+	// Timeline returns the events of a case from the first one on.
+	Timeline(id string, limit int) ([]Event, error)
+}
+
+// Filter selects cases; zero fields select everything.
+type Filter struct {
+	Tenant    string
+	State     State
+	Requester string
+}
+
 // Event is one line of a case's timeline.
 type Event struct {
 	At     time.Time `json:"at"`
 	Actor  string    `json:"actor"`  // who did it; "xiezhi" for what time did
-	Action string    `json:"action"` // "open", "join", "vote", "approve", "refused", …
+	Action string    `json:"action"` // "case.open", "vote.approve", "case.approved", …
 	Detail string    `json:"detail,omitempty"`
 }

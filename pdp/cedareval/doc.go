@@ -75,7 +75,9 @@
 //
 // The statements of the platform, of self and of each tenant are indexed by
 // the three clauses of their scope, so that evaluation meets exactly those
-// whose scope holds. A request is converted once per evaluation, and only the
+// whose scope holds. Conditions on strings, integers and booleans, and on who is
+// in what, read the request where it is. For those that ask more, or where these
+// meet an error, the request is converted once per evaluation, and only the
 // attributes that some statement mentions.
 //
 // A file whose statements all name their actions is scoped to these actions

@@ -22,6 +22,7 @@ type evaluation struct {
 	parties  parties
 	noRoles  bool // the roles property is not a list of strings
 	work     int  // see maxSetWork
+	over     bool // the budget is spent
 	*scratch
 }
 
@@ -78,18 +79,23 @@ func (e *evaluation) identify() error {
 }
 
 // entityType is the function of this name for a side of the request. Requests
-// that follow each other are often of one type.
+// that follow each other are of few types.
 func (e *evaluation) entityType(side int, of, name string) (types.EntityType, error) {
-	known := &e.names[side]
-	if known.name == name && name != "" {
-		return known.typ, nil
+	if t, known := e.names[side][name]; known {
+		return t, nil
 	}
 	t, err := entityType(of, name)
 	if err == nil {
-		*known = entityName{strings.Clone(name), t}
+		if len(e.names[side]) >= maxNames || e.names[side] == nil {
+			e.names[side] = map[string]types.EntityType{}
+		}
+		e.names[side][strings.Clone(name)] = t
 	}
 	return t, err
 }
+
+// maxNames is how many types are kept for a side; requests can make up any.
+const maxNames = 64
 
 // entityType turns ecs.instance into ecs::instance.
 func entityType(of, name string) (types.EntityType, error) {
@@ -153,9 +159,9 @@ func (e *evaluation) ask(schema *Schema) {
 	e.batch = e.batch[:0]
 	for _, u := range e.here {
 		e.candidates = u.index.find(e.candidates[:0], &e.parties)
-		for _, number := range e.candidates {
+		for i, number := range e.candidates {
 			s := e.program.statements[number]
-			if o := e.outcome(s.policy); o != nil && o.Err == nil {
+			if o := e.outcome(s.policy); o != nil && o.Err == nil && (oneEntity || !e.decideSimple(s, i)) {
 				e.batch = append(e.batch, s)
 			}
 		}
@@ -213,6 +219,29 @@ func (e *evaluation) refuseBoth(policies []*policy, other top) {
 		}
 	}
 }
+
+// decideSimple settles the nth statement whose scope holds, unless that takes
+// cedar-go.
+func (e *evaluation) decideSimple(s *statement, n int) bool {
+	if n%simpleLook == simpleLook-1 {
+		e.over = e.over || e.ctx.Err() != nil
+	}
+	if s.simple == nil || e.over {
+		return false
+	}
+	v := s.simple(e)
+	if v.Kind() != authz.KindBool {
+		return false
+	}
+	if v.Bool() {
+		e.satisfied(s)
+	}
+	return true
+}
+
+// simpleLook is how many simple statements are settled between looks at the
+// budget.
+const simpleLook = 64
 
 // decideEach is decide where subject and resource are one entity: each policy
 // sees the side that it mentions.

@@ -30,12 +30,25 @@ func TestASpentBudgetFailsWhatIsUnanswered(t *testing.T) {
 		"platform/c.cedar": `@id("d") permit (principal, action, resource);`,
 		"platform/d.cedar": `@id("e") permit (principal == user::"nobody", action, resource);`,
 	}.compile(t)
+	program.leaveToCedarGo()
 	ask := func(n int) []string {
 		return lines(program.Evaluate(&endsAfter{t.Context(), n}, request(t, `{}`), program.Policies(), nil))
 	}
 	expect(t, ask(0), "budget_spent  at platform/a.cedar:1", "budget_spent  at platform/b.cedar:1", "budget_spent  at platform/c.cedar:1", "budget_spent  at platform/d.cedar:1")
 	expect(t, ask(3), "deny a", "deny b", "budget_spent c at platform/b.cedar:1", "budget_spent d at platform/c.cedar:1")
 	expect(t, ask(9), "deny a", "deny b", "allow c", "allow d")
+}
+
+func TestASpentBudgetIsNoticedAmongSimpleStatements(t *testing.T) {
+	var text strings.Builder
+	for i := range 3 * simpleLook {
+		fmt.Fprintf(&text, "@id(\"s%d\") forbid (principal, action, resource);\n", i)
+	}
+	program := files{"platform/a.cedar": text.String()}.compile(t)
+	out := program.Evaluate(&endsAfter{t.Context(), 2}, request(t, `{}`), program.Policies(), nil)
+	if n := len(out[0].Findings); n != 2*simpleLook-1 || out[0].Err == nil || out[0].Err.Cause != pdp.CauseBudgetSpent {
+		t.Errorf("%d findings before %v, want %d before the budget is spent", n, out[0].Err, 2*simpleLook-1)
+	}
 }
 
 // TestWhatOnePolicyReadsIsNotTheNextOnes asks two policies of one entity that is
@@ -55,6 +68,7 @@ func TestWhatOnePolicyReadsIsNotTheNextOnes(t *testing.T) {
 func TestAPanicIsAnErrorOfItsStatement(t *testing.T) {
 	program := files{"platform/p.cedar": `@id("a") forbid (principal, action, resource); @id("b") permit (principal, action, resource);
 @id("c") forbid (principal, action, resource);`, "platform/q.cedar": `@id("d") forbid (principal, action, resource);`}.compile(t)
+	program.leaveToCedarGo()
 	program.statements[1].compiled = nil // as close to a bug of cedar-go as a test can come
 	expect(t, program.say(t, request(t, `{}`)), "deny a", "deny c", "policy_error b at platform/p.cedar:1", "deny d")
 	expect(t, lines(program.Evaluate(t.Context(), &pdp.Input{}, program.Policies(), nil)),

@@ -53,6 +53,16 @@ type top struct {
 	name string
 }
 
+// sieved is one bit of 64: what a sieve has no bit for is not among what went
+// into it.
+func (t top) sieved() uint64 {
+	h := uint(len(t.name))*31 + uint(t.root)*17
+	if t.name != "" {
+		h += uint(t.name[0]) + uint(t.name[len(t.name)-1])*7
+	}
+	return 1 << (h % 64)
+}
+
 // reads names the attribute or member as a policy's metadata does.
 func (t top) reads() string {
 	return [...]string{"subject.", "resource.", "context."}[t.root] + t.name

@@ -30,6 +30,7 @@ type unit struct {
 	// mentions says who mentions an attribute or context member. What no unit
 	// that is asked has here, is not read.
 	mentions map[top]*mentioned
+	sieve    uint64 // of mentions
 }
 
 type unitKey struct {
@@ -88,6 +89,7 @@ func (u *unit) note(p *policy) {
 		if !ok {
 			known = &mentioned{special: u.schema.needsSchema(place{t.root, []string{t.name}})}
 			u.mentions[t] = known
+			u.sieve |= t.sieved()
 		}
 		if n := len(known.policies); n == 0 || known.policies[n-1] != p {
 			known.policies = append(known.policies, p)
@@ -116,7 +118,7 @@ func (p *program) Evaluate(ctx context.Context, in *pdp.Input, policies []*pdp.P
 func (p *program) evaluate(ctx context.Context, in *pdp.Input, policies []*pdp.Policy, out []pdp.Outcome, hits []int) (answered []pdp.Outcome) {
 	answered = out
 	for _, policy := range policies {
-		answered = append(answered, pdp.Outcome{Policy: policy})
+		answered = pdp.NextOutcome(answered, policy)
 	}
 	e := evaluation{ctx: ctx, program: p, in: in, outcomes: answered[len(out):], hits: hits}
 	e.scratch, _ = p.pool.Get().(*scratch)
@@ -141,13 +143,7 @@ type scratch struct {
 	record     types.RecordMap   // that a record is made of
 	entities   requestEntities
 	env        environment
-	names      [2]entityName // of the newest subject and resource
-}
-
-// entityName is the type of an entity as a request and as Cedar has it.
-type entityName struct {
-	name string
-	typ  types.EntityType
+	names      [2]map[string]types.EntityType // of subjects and resources, by the request's
 }
 
 // finish gives the scratch memory back and turns a panic into errors of all
@@ -155,7 +151,7 @@ type entityName struct {
 func (e *evaluation) finish() {
 	if r := recover(); r != nil {
 		for i := range e.outcomes {
-			e.outcomes[i] = pdp.Outcome{Policy: e.outcomes[i].Policy}
+			e.outcomes[i].Fail(nil) // what it had found so far is nothing
 		}
 		e.failAll(pdp.CausePolicyError, fmt.Sprintf("the Cedar evaluator panicked: %v", r))
 		return // the scratch may be in disorder

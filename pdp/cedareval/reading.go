@@ -36,7 +36,11 @@ func (e *evaluation) gather(schema *Schema) []place {
 // mentioned returns what a unit that is asked knows of t, nil where no policy
 // mentions it.
 func (e *evaluation) mentioned(t top) *mentioned {
+	bit := t.sieved()
 	for _, u := range e.here {
+		if u.sieve&bit == 0 {
+			continue
+		}
 		if who := u.mentions[t]; who != nil {
 			return who
 		}

@@ -20,6 +20,7 @@ type statement struct {
 	scope        scope
 	scopeText    []condition // of principal, action and resource, for explanations
 	conditions   []condition
+	simple       simple        // the conditions; nil where only cedar-go is asked
 	compiled     *cedar.Policy // the conditions; set when the program numbers the statement
 	branch       int           // its first branch of the program
 }
@@ -90,6 +91,7 @@ func (s *statement) compile(number int) {
 		rest.Conditions = append(rest.Conditions, ast.ConditionType{Condition: ast.Condition(!c.unless), Body: c.body})
 	}
 	rest.Position = ast.Position{Offset: number, Line: 1}
+	s.simple = simpleConditions(s.conditions)
 	s.compiled = cedar.NewPolicyFromAST((*cedarast.Policy)(rest))
 }
 

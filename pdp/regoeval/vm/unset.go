@@ -5,12 +5,23 @@ import "github.com/open-policy-agent/opa/v1/ir"
 // readsUnset reports whether a value of the plan is put together from, or
 // given to a function with, a local that nothing has set before. OPA's planner
 // does that where it unifies two composites that share variables: [x, _] with
-// [1, [y, x]], for one.
+// [1, [y, x]], for one. Each rule has a block of its own and uses the numbers
+// of locals again: what another rule set is not set here.
 func readsUnset(f *ir.Func) bool {
-	set := map[ir.Local]bool{}
-	for _, l := range f.Params {
-		set[l] = true
+	for _, b := range f.Blocks {
+		set := map[ir.Local]bool{f.Return: true}
+		for _, l := range f.Params {
+			set[l] = true
+		}
+		if readsBefore(b.Stmts, set) {
+			return true
+		}
 	}
+	return false
+}
+
+// readsBefore adds to the locals that are set.
+func readsBefore(stmts []ir.Stmt, set map[ir.Local]bool) bool {
 	unset := false
 	read := func(operands ...ir.Operand) {
 		for _, o := range operands {
@@ -19,7 +30,7 @@ func readsUnset(f *ir.Func) bool {
 			}
 		}
 	}
-	eachOf(f.Blocks, func(s ir.Stmt) {
+	each(stmts, func(s ir.Stmt) {
 		switch s := s.(type) {
 		case *ir.AssignVarStmt:
 			if l, ok := s.Source.Value.(ir.Local); ok && !set[l] {

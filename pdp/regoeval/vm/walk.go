@@ -27,12 +27,6 @@ func each(stmts []ir.Stmt, visit func(ir.Stmt)) {
 	}
 }
 
-func eachOf(blocks []*ir.Block, visit func(ir.Stmt)) {
-	for _, b := range blocks {
-		each(b.Stmts, visit)
-	}
-}
-
 // written are the locals that a statement itself sets.
 func written(s ir.Stmt) []ir.Local {
 	switch s := s.(type) {

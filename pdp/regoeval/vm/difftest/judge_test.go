@@ -37,6 +37,10 @@ func (p *program) judge(ctx context.Context, t *tally) string {
 				if what := compare(ctx, t, program, rules, in, theirs); what != "" {
 					return fmt.Sprintf("%s (strict: %t, request: %t)", what, strict, w.request)
 				}
+				if ctx.Err() != nil {
+					t.late++
+					return ""
+				}
 			}
 		}
 	}
@@ -95,7 +99,6 @@ func compare(ctx context.Context, t *tally, program *vm.Program, rules []string,
 		}
 		want := theirs(ctx, rule, !in.Lenient)
 		if ctx.Err() != nil {
-			t.late++
 			return ""
 		}
 		if what := t.hold(&ours, &want); what != "" {

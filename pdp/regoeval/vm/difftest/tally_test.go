@@ -41,7 +41,7 @@ func (t *tally) String() string {
 //
 //   - a run spent its budget: a plan computes numbers.range(1, 1e15) of a rule
 //     that topdown's index never lets begin;
-//   - topdown was not done in time;
+//   - topdown was not done in time, which ends the program;
 //   - topdown met an error of its own (see [confused]).
 func (t *tally) comparable() error {
 	questions := t.answered + t.undefined + t.failed + t.settled + t.otherwise

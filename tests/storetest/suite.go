@@ -58,6 +58,8 @@ func Run(t *testing.T, d Driver) {
 		{"a blob is stored under its own digest only", testBlobs},
 		{"a large blob comes back whole", testLargeBlob},
 		{"a grant is used at most so often", testUseGrant},
+		{"cases are found by what they ask, by state and by time", testCases},
+		{"timelines are kept in order", testTimelines},
 		{"a stored answer is kept until it is forgotten", testReplays},
 		{"the first seal of a release, audience and key is kept", testSeals},
 		{"racing nodes keep one seal", testConcurrentSeals},

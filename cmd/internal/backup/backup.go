@@ -4,14 +4,17 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"time"
 
 	"github.com/xiezhi-project/xiezhi/bundles"
+	"github.com/xiezhi-project/xiezhi/cheq"
 	"github.com/xiezhi-project/xiezhi/pap"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
 
-// Store is what can be backed up and restored.
+// Store is what can be backed up and restored. Its transactions are
+// [cheq.Rows] as well.
 type Store interface {
 	pap.Store
 	pap.AuditStore
@@ -84,10 +87,27 @@ func writeAll(tx pap.Tx, head authz.Revision, out *writer) error {
 	}); err != nil {
 		return err
 	}
+	if err := writeCases(tx, out); err != nil {
+		return err
+	}
 	id := ""
 	return pages(func() ([]authz.AuditRecord, error) { return tx.Audits(id, pageSize) }, func(r authz.AuditRecord) error {
 		id = r.ID
 		return out.write(line{Audit: &r})
+	})
+}
+
+// writeCases writes the cases with their timelines, the newest first.
+func writeCases(tx pap.Tx, out *writer) error {
+	rows := tx.(cheq.Rows) //nolint:forcetypeassert // both databases keep cases; [Store] says so
+	before := ""
+	return pages(func() ([]cheq.Case, error) { return rows.Cases(cheq.Filter{}, before, pageSize) }, func(c cheq.Case) error {
+		before = c.ID
+		timeline, err := rows.Timeline(c.ID, math.MaxInt32)
+		if err != nil {
+			return err
+		}
+		return out.write(line{Case: &oneCase{c, timeline}})
 	})
 }
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/xiezhi-project/xiezhi/bundles"
+	"github.com/xiezhi-project/xiezhi/cheq"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/postgres"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/sqlite"
 	"github.com/xiezhi-project/xiezhi/pap"
@@ -88,6 +89,14 @@ func fill(t testing.TB, store Store) {
 		check(t, tx.PutReplay(pap.Replay{Caller: "c", Key: "k", At: now}))
 		_, err := tx.UseGrant("g1", "run-1", 2)
 		check(t, err)
+		asked := authz.Request{Tenant: "acme", Subject: authz.Entity{Type: "user", ID: "li"}, Action: authz.Action{Name: "a"}, Resource: authz.Entity{Type: "r", ID: "1"}}
+		for i, state := range []cheq.State{cheq.Rejected, cheq.Pending} {
+			c := cheq.Case{ID: fmt.Sprint("cheq-", i), Tenant: "acme", State: state, Requester: "user:li", Request: asked, Digests: []string{"sha256:1"}, OpenedAt: now, Due: now}
+			rows := tx.(cheq.Rows)
+			check(t, rows.PutCase(c))
+			check(t, rows.Note(&c, cheq.Event{At: now, Actor: "user:li", Action: "case.open", Detail: "李"}))
+			check(t, rows.Note(&c, cheq.Event{At: now, Actor: "xiezhi", Action: "case.reminded"}))
+		}
 		return tx.Audit(audit("02", authz.AuditChange))
 	}))
 	check(t, store.Update(t.Context(), func(tx pap.Tx) error {
@@ -118,6 +127,10 @@ func TestBackupRestoresIntoEitherDatabase(t *testing.T) {
 					t.Error("a backup of what was restored differs")
 				}
 				check(t, restored.View(t.Context(), func(tx pap.Tx) error {
+					timeline, err := tx.(cheq.Rows).Timeline("cheq-1", 10)
+					if err != nil || len(timeline) != 2 || timeline[1].Action != "case.reminded" {
+						t.Errorf("the case's timeline is %v, %v", timeline, err)
+					}
 					head, err := tx.Head()
 					if err != nil || head != (authz.Revision{Release: 2, Position: 3}) {
 						t.Errorf("head %v, %v", head, err)
@@ -183,6 +196,14 @@ func TestRestoreIntoAStoreThatIsNotEmptyIsRefused(t *testing.T) {
 		},
 		"use": func(t *testing.T, store Store) error {
 			return store.Update(t.Context(), func(tx pap.Tx) error { _, err := tx.UseGrant("g", "u", 1); return err })
+		},
+		"case": func(t *testing.T, store Store) error {
+			return store.Update(t.Context(), func(tx pap.Tx) error {
+				return tx.(cheq.Rows).PutCase(cheq.Case{
+					ID: "cheq-1", Digests: []string{"sha256:1"}, OpenedAt: now,
+					Request: authz.Request{Tenant: "acme", Subject: authz.Entity{Type: "user", ID: "li"}, Action: authz.Action{Name: "a"}, Resource: authz.Entity{Type: "r", ID: "1"}},
+				})
+			})
 		},
 		"audit record": func(t *testing.T, store Store) error {
 			return store.Update(t.Context(), func(tx pap.Tx) error { return tx.Audit(authz.AuditRecord{ID: "1"}) })

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/xiezhi-project/xiezhi/bundles"
+	"github.com/xiezhi-project/xiezhi/cheq"
 	"github.com/xiezhi-project/xiezhi/pap"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
@@ -37,6 +38,7 @@ type line struct {
 	Document *document          `json:"document,omitempty"`
 	Record   *record            `json:"record,omitempty"`
 	Use      *pap.GrantUse      `json:"use,omitempty"`
+	Case     *oneCase           `json:"case,omitempty"`
 	Audit    *authz.AuditRecord `json:"audit,omitempty"`
 	End      *end               `json:"end,omitempty"`
 }
@@ -74,6 +76,12 @@ type document struct {
 	Tenant    string    `json:"tenant,omitempty"`
 	UpdatedBy string    `json:"updated_by"`
 	UpdatedAt time.Time `json:"updated_at"`
+}
+
+// oneCase is a case of CHEQ with its timeline.
+type oneCase struct {
+	Case     cheq.Case    `json:"case"`
+	Timeline []cheq.Event `json:"timeline"`
 }
 
 type end struct {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 
+	"github.com/xiezhi-project/xiezhi/cheq"
 	"github.com/xiezhi-project/xiezhi/pap"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
@@ -60,10 +61,11 @@ func isEmpty(ctx context.Context, store Store) error {
 		documents, documentsErr := tx.DocumentVersions("", math.MinInt64, 1)
 		uses, usesErr := tx.GrantUses(pap.GrantUse{}, 1)
 		audits, auditsErr := tx.Audits("", 1)
-		if err := errors.Join(headErr, documentsErr, usesErr, auditsErr); err != nil {
+		cases, casesErr := tx.(cheq.Rows).Cases(cheq.Filter{}, "", 1) //nolint:forcetypeassert // as in writeCases
+		if err := errors.Join(headErr, documentsErr, usesErr, auditsErr, casesErr); err != nil {
 			return err
 		}
-		if !head.IsZero() || len(decisions)+len(documents)+len(uses)+len(audits) > 0 {
+		if !head.IsZero() || len(decisions)+len(documents)+len(uses)+len(audits)+len(cases) > 0 {
 			return fmt.Errorf("%w (revision %s): restore into a new one", ErrNotEmpty, head)
 		}
 		return nil
@@ -92,6 +94,19 @@ func restoreDecisions(ctx context.Context, file io.ReadSeeker, store Store) erro
 	return storePage()
 }
 
+func restoreCase(tx pap.Tx, c *oneCase) error {
+	rows := tx.(cheq.Rows) //nolint:forcetypeassert // as in writeCases
+	if err := rows.PutCase(c.Case); err != nil {
+		return err
+	}
+	for _, e := range c.Timeline {
+		if err := rows.Note(&c.Case, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // restoreLine writes one entry. What the store would number differently is
 // refused: the file is not what a store once held.
 func restoreLine(tx pap.Tx, l line) error {
@@ -111,6 +126,8 @@ func restoreLine(tx pap.Tx, l line) error {
 	case l.Use != nil:
 		_, err := tx.UseGrant(l.Use.Grant, l.Use.Key, math.MaxInt)
 		return err
+	case l.Case != nil:
+		return restoreCase(tx, l.Case)
 	case l.Audit != nil:
 		return tx.Audit(*l.Audit)
 	case l.Decision != nil:

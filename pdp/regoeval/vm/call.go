@@ -81,22 +81,37 @@ func (r *Run) builtin(f *function, pc int, frame []value.Value) (value.Value, bo
 	in := &f.code[pc]
 	b := &r.program.builtins[in.x]
 	r.args = r.args[:0]
+	cost := int(b.cost)
 	for _, o := range f.args[in.b : in.b+in.c] {
-		r.args = append(r.args, *r.operand(o, frame))
+		arg := r.operand(o, frame)
+		r.args = append(r.args, *arg)
+		cost += len(arg.Text()) / textPerStep
+	}
+	r.fuel -= cost
+	if r.fuel < 0 && !r.look(f, pc) {
+		return value.Value{}, false
 	}
 	v, err := b.call(&r.host, r.args)
+	r.fuel -= r.host.Work / workPerStep
+	r.host.Work = 0
 	if err != nil {
 		if known, ok := err.(*builtin.Error); ok && r.lenient && slices.Contains(forgiven, known.Code) {
 			return value.Value{}, true
 		}
 		return value.Value{}, r.failBuiltin(err, f, pc)
 	}
-	r.fuel -= int(b.cost)
 	if (r.fuel < 0 || r.heap.Full()) && !r.look(f, pc) {
 		return value.Value{}, false
 	}
 	return v, true
 }
+
+// A step is so many bytes of text that a function reads, and so many units of
+// its work beyond that.
+const (
+	textPerStep = 256
+	workPerStep = 128
+)
 
 // forgiven are the codes of errors that are undefined unless errors are strict.
 var forgiven = []string{topdown.BuiltinErr, topdown.TypeErr}

@@ -54,7 +54,7 @@ func (r *Run) fail(code, message string, f *function, pc int) bool {
 func (r *Run) failBuiltin(err error, f *function, pc int) bool {
 	var known *builtin.Error
 	switch isKnown := errors.As(err, &known); {
-	case errors.Is(err, value.ErrMemory), isKnown && known.Code == topdown.CancelErr, r.ctx.Err() != nil:
+	case errors.Is(err, value.ErrMemory), errors.Is(err, builtin.ErrWork), isKnown && known.Code == topdown.CancelErr, r.ctx.Err() != nil:
 		return r.fail(CodeBudget, err.Error(), f, pc)
 	case isKnown:
 		return r.fail(known.Code, known.Message, f, pc)

@@ -11,8 +11,8 @@ import (
 
 var aggregates = table{
 	ast.Count.Name:   count,
-	ast.Sum.Name:     fold(0, add),
-	ast.Product.Name: fold(1, multiply),
+	ast.Sum.Name:     fold(0, add, func(longest, _ int) int { return longest }),
+	ast.Product.Name: fold(1, multiply, func(_, all int) int { return all }),
 	ast.Max.Name:     most(1),
 	ast.Min.Name:     most(-1),
 	ast.Sort.Name:    sorted,
@@ -43,8 +43,10 @@ func elem(v value.Value, i int) value.Value {
 	return e
 }
 
-func fold(start int64, f func(x, y int64) (int64, bool)) Func {
-	return func(_ *Call, args []value.Value) (value.Value, error) {
+// fold computes with integers; the result of larger ones has at most as many
+// digits as largest says.
+func fold(start int64, f func(x, y int64) (int64, bool), largest func(longest, all int) int) Func {
+	return func(c *Call, args []value.Value) (value.Value, error) {
 		if !collection(args[0]) {
 			return ask()
 		}
@@ -55,11 +57,31 @@ func fold(start int64, f func(x, y int64) (int64, bool)) Func {
 				total, ok = f(total, n)
 			}
 			if !ok {
-				return ask()
+				return askTotal(c, args[0], largest)
 			}
 		}
 		return value.OfInt(total), nil
 	}
+}
+
+// askTotal leaves the call to OPA if the result cannot be too long.
+func askTotal(c *Call, v value.Value, largest func(longest, all int) int) (value.Value, error) {
+	longest, all := 0, 0
+	for i := range v.Len() {
+		n := elem(v, i)
+		if n.Kind() != value.Number {
+			return ask()
+		}
+		size := len(n.Number())
+		longest, all = max(longest, size), all+size
+		if largest(longest, all) > value.MaxNumber {
+			return full()
+		}
+	}
+	if !c.works(all) {
+		return tooMuch()
+	}
+	return ask()
 }
 
 // most is the largest element where the sign is 1, the smallest where it is −1.

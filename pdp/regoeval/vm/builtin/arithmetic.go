@@ -73,17 +73,14 @@ func multiply(x, y int64) (int64, bool) {
 	return x * y, true
 }
 
-// maxDigits is of how many digits a product may be. OPA has no bound: squares
-// of squares take all time there is.
-const maxDigits = 1 << 16
-
 var multiplication = integers(multiply)
 
 func product(c *Call, args []value.Value) (value.Value, error) {
 	if v, err := multiplication(c, args); err == nil || args[0].Kind() != value.Number || args[1].Kind() != value.Number {
 		return v, err
 	}
-	if len(args[0].Number())+len(args[1].Number()) > maxDigits {
+	// OPA has no bound: squares of squares take all time there is.
+	if len(args[0].Number())+len(args[1].Number()) > value.MaxNumber {
 		return full()
 	}
 	return ask()
@@ -131,7 +128,7 @@ var bitwise = table{
 
 // maxShift is up to how many bits a number is shifted. OPA has no bound: one
 // call could take the memory of the machine.
-const maxShift = 1 << 22
+const maxShift = 3 * value.MaxNumber
 
 func shiftLeft(c *Call, args []value.Value) (value.Value, error) {
 	x, okX := args[0].Int()

@@ -21,6 +21,7 @@ type Call struct {
 	Cancel  topdown.Cancel             // nil where nothing ends the evaluation
 	Values  cache.InterQueryValueCache // compiled patterns of OPA's own functions, shared by evaluations
 	Cache   builtins.Cache             // of this evaluation
+	Work    int                        // what functions did beyond reading their arguments once, in units; whoever calls takes it
 
 	text  []byte        // where texts are put together
 	elems []value.Value // where elements are put in order, and the path of a walk

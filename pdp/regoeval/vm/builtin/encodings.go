@@ -38,7 +38,7 @@ var encodings = table{
 		return c.changed(s, decoded)
 	}),
 	ast.JSONMarshal.Name: func(c *Call, args []value.Value) (value.Value, error) {
-		if !c.holds(written(args[0], value.MaxJSON)) {
+		if size := written(args[0], mostJSON); size > mostJSON || !c.holds(size) {
 			return full()
 		}
 		text, err := value.AppendJSON(c.text[:0], args[0])

@@ -56,7 +56,7 @@ func sprintf(c *Call, args []value.Value) (value.Value, error) {
 		default:
 			return askSprintf(c, args)
 		}
-		if !c.holds(len(text)) {
+		if !c.writes(len(text)) {
 			return full()
 		}
 	}
@@ -88,7 +88,7 @@ func askSprintf(c *Call, args []value.Value) (value.Value, error) {
 	size, format := 0, args[0].Text()
 	for {
 		i := strings.IndexByte(format, '%')
-		if i < 0 || !c.holds(size) {
+		if i < 0 || !c.writes(size) {
 			break
 		}
 		i++
@@ -116,7 +116,7 @@ func askSprintf(c *Call, args []value.Value) (value.Value, error) {
 			format = format[1:] // the verb
 		}
 	}
-	if !c.holds(size + len(args[0].Text())) {
+	if !c.writes(size + len(args[0].Text())) {
 		return full()
 	}
 	return ask()
@@ -141,12 +141,15 @@ func templateString(c *Call, args []value.Value) (value.Value, error) {
 		default:
 			text = c.appendPlain(text, part)
 		}
-		if !c.holds(len(text)) {
+		if !c.writes(len(text)) {
 			return full()
 		}
 	}
 	return c.made(text)
 }
+
+// writes reports whether a text of so many bytes may be written.
+func (c *Call) writes(bytes int) bool { return bytes <= mostWritten && c.holds(bytes) }
 
 // appendPlain writes a text as it is, every other value as in a policy.
 func (c *Call) appendPlain(to []byte, v value.Value) []byte {
@@ -157,7 +160,7 @@ func (c *Call) appendPlain(to []byte, v value.Value) []byte {
 }
 
 // appendRego writes a value as it stands in a policy. It stops when the text is
-// longer than the heap holds: a value that shares its parts may be endless.
+// longer than may be written: a value that shares its parts may be endless.
 func (c *Call) appendRego(to []byte, v value.Value) []byte {
 	switch v.Kind() {
 	case value.Null:
@@ -178,7 +181,7 @@ func (c *Call) appendRego(to []byte, v value.Value) []byte {
 		open, end = '[', ']'
 	}
 	to = append(to, open)
-	for i := 0; i < v.Len() && c.holds(len(to)); i++ {
+	for i := 0; i < v.Len() && c.writes(len(to)); i++ {
 		if i > 0 {
 			to = append(to, ", "...)
 		}

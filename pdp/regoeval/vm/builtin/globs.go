@@ -18,12 +18,22 @@ var globs = table{
 var compiledGlobs compiled[*glob.Pattern]
 
 func globMatch(c *Call, args []value.Value) (value.Value, error) {
+	if len(args[0].Text()) > mostPattern {
+		return tooMuch()
+	}
 	p, ok := globOf(args[0], args[1])
 	if !ok || args[2].Kind() != value.String {
 		return ask()
 	}
+	if !c.works(globWork(args)) {
+		return tooMuch()
+	}
 	return ofBool(p.Match(args[2].Text()))
 }
+
+// globWork is what a match may take: each part of the pattern looks at each
+// byte.
+func globWork(args []value.Value) int { return len(args[0].Text()) * len(args[2].Text()) / 8 }
 
 func globOf(pattern, delimiters value.Value) (*glob.Pattern, bool) {
 	var buffer [64]byte
@@ -66,13 +76,19 @@ func boundGlob(args []value.Value) Func {
 	if !ok || args[0].Kind() != value.String {
 		return nil
 	}
+	if len(args[0].Text()) > mostPattern {
+		return nil
+	}
 	p, err := glob.Compile(strings.Clone(args[0].Text()), []rune(string(separators))...)
 	if err != nil {
 		return nil
 	}
-	return func(_ *Call, args []value.Value) (value.Value, error) {
+	return func(c *Call, args []value.Value) (value.Value, error) {
 		if args[2].Kind() != value.String {
 			return ask()
+		}
+		if !c.works(globWork(args)) {
+			return tooMuch()
 		}
 		return ofBool(p.Match(args[2].Text()))
 	}

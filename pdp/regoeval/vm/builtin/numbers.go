@@ -82,7 +82,7 @@ func formatInt(c *Call, args []value.Value) (value.Value, error) {
 	return ask()
 }
 
-func toNumber(_ *Call, args []value.Value) (value.Value, error) {
+func toNumber(c *Call, args []value.Value) (value.Value, error) {
 	switch v := args[0]; v.Kind() {
 	case value.Number:
 		return v, nil
@@ -96,6 +96,9 @@ func toNumber(_ *Call, args []value.Value) (value.Value, error) {
 	case value.String:
 		if n, ok := decimalInt(v.Text()); ok {
 			return value.OfInt(n), nil
+		}
+		if len(v.Text()) > value.MaxNumber {
+			return full()
 		}
 	}
 	return ask()

@@ -2,6 +2,7 @@ package builtin
 
 import (
 	"regexp"
+	"regexp/syntax"
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -22,7 +23,7 @@ var patternFuncs = map[string]patternFunc{
 
 type patternFunc struct {
 	at   int
-	call func(c *Call, re *regexp.Regexp, args []value.Value) (value.Value, error)
+	call func(c *Call, re *pattern, args []value.Value) (value.Value, error)
 }
 
 var patterns = patternTable()
@@ -35,10 +36,65 @@ func patternTable() table {
 	return all
 }
 
-var regexps compiled[*regexp.Regexp]
+var regexps compiled[*pattern]
 
-func compileRegexp(text string) (*regexp.Regexp, error) {
-	return regexps.get(text, nil, func(s source) (*regexp.Regexp, error) { return regexp.Compile(s.text) })
+func compileRegexp(text string) (*pattern, error) {
+	return regexps.get(text, nil, func(s source) (*pattern, error) { return newPattern(s.text) })
+}
+
+// pattern is a regular expression and of how many instructions it is: looking
+// for it takes up to so many steps a byte.
+type pattern struct {
+	*regexp.Regexp
+	size int
+}
+
+func newPattern(text string) (*pattern, error) {
+	if len(text) > mostPattern {
+		return nil, ErrWork
+	}
+	re, err := regexp.Compile(text)
+	if err != nil {
+		return nil, err
+	}
+	parsed, err := syntax.Parse(text, syntax.Perl)
+	if err != nil {
+		return nil, err
+	}
+	code, err := syntax.Compile(parsed.Simplify())
+	if err != nil {
+		return nil, err
+	}
+	return &pattern{re, len(code.Inst)}, nil
+}
+
+// worksOn counts what looking for the pattern may take, once.
+func (p *pattern) worksOn(c *Call, s string) bool { return c.works(p.size * (len(s) + 1)) }
+
+// worksOnAll counts looking for all matches, each of which may take as much.
+// Where that could be too much it is tried, and given up.
+func (p *pattern) worksOnAll(c *Call, s string) (ok bool) {
+	once := p.size * (len(s) + 1)
+	if once > mostWork {
+		return false
+	}
+	if once*min(len(s)+1, mostWork) <= mostWork {
+		return c.works(once)
+	}
+	defer func() {
+		if cause := recover(); cause == ErrWork {
+			ok = false
+		} else if cause != nil {
+			panic(cause)
+		}
+	}()
+	p.ReplaceAllStringFunc(s, func(string) string {
+		if c.Work += p.size; c.ended() {
+			panic(ErrWork)
+		}
+		return ""
+	})
+	return true
 }
 
 func (f patternFunc) compile(c *Call, args []value.Value) (value.Value, error) {
@@ -46,7 +102,10 @@ func (f patternFunc) compile(c *Call, args []value.Value) (value.Value, error) {
 		return ask()
 	}
 	re, err := compileRegexp(args[f.at].Text())
-	if err != nil {
+	switch {
+	case err == ErrWork:
+		return tooMuch()
+	case err != nil:
 		return ask()
 	}
 	return f.call(c, re, args)
@@ -57,7 +116,7 @@ func (f patternFunc) bound(args []value.Value) Func {
 	if args[f.at].Kind() != value.String {
 		return nil
 	}
-	re, err := regexp.Compile(strings.Clone(args[f.at].Text()))
+	re, err := newPattern(strings.Clone(args[f.at].Text()))
 	if err != nil {
 		return nil
 	}
@@ -73,20 +132,26 @@ func validPattern(v value.Value) (value.Value, error) {
 	if v.Kind() != value.String {
 		return ofBool(false)
 	}
-	if _, err := compileRegexp(v.Text()); err != nil {
+	switch _, err := compileRegexp(v.Text()); {
+	case err == ErrWork:
+		return tooMuch()
+	case err != nil:
 		return ask()
 	}
 	return ofBool(true)
 }
 
-func matches(_ *Call, re *regexp.Regexp, args []value.Value) (value.Value, error) {
+func matches(c *Call, re *pattern, args []value.Value) (value.Value, error) {
+	if !re.worksOn(c, args[1].Text()) {
+		return tooMuch()
+	}
 	return ofBool(re.MatchString(args[1].Text()))
 }
 
 // holdsMatches reports whether the heap may hold where a pattern and its groups
 // are found in a text, at most so many times if that is not negative. Go keeps
 // all of that for each match.
-func (c *Call) holdsMatches(re *regexp.Regexp, s string, most int64) bool {
+func (c *Call) holdsMatches(re *pattern, s string, most int64) bool {
 	each := 16 * (re.NumSubexp() + 1)
 	if c.holds((len(s) + 1) * each) {
 		return true
@@ -99,36 +164,45 @@ func (c *Call) holdsMatches(re *regexp.Regexp, s string, most int64) bool {
 }
 
 // matchesIn counts without keeping anything.
-func matchesIn(re *regexp.Regexp, s string) (n int) {
+func matchesIn(re *pattern, s string) (n int) {
 	re.ReplaceAllStringFunc(s, func(string) string { n++; return "" })
 	return n
 }
 
-func splitBy(c *Call, re *regexp.Regexp, args []value.Value) (value.Value, error) {
-	if !c.holdsMatches(re, args[1].Text(), -1) {
+func splitBy(c *Call, re *pattern, args []value.Value) (value.Value, error) {
+	switch s := args[1].Text(); {
+	case !re.worksOnAll(c, s):
+		return tooMuch()
+	case !c.holdsMatches(re, s, -1):
 		return full()
 	}
 	return c.array(re.Split(args[1].Text(), -1)...)
 }
 
-func findAll(c *Call, re *regexp.Regexp, args []value.Value) (value.Value, error) {
+func findAll(c *Call, re *pattern, args []value.Value) (value.Value, error) {
 	n, ok := args[2].Int()
 	if !ok {
 		return ask()
 	}
-	if !c.holdsMatches(re, args[1].Text(), n) {
+	switch s := args[1].Text(); {
+	case !re.worksOnAll(c, s):
+		return tooMuch()
+	case !c.holdsMatches(re, s, n):
 		return full()
 	}
 	return c.array(re.FindAllString(args[1].Text(), int(n))...)
 }
 
-func findGroups(c *Call, re *regexp.Regexp, args []value.Value) (value.Value, error) {
+func findGroups(c *Call, re *pattern, args []value.Value) (value.Value, error) {
 	most, ok := args[2].Int()
 	if !ok {
 		return ask()
 	}
 	s, groups := args[1].Text(), re.NumSubexp()+1
-	if !c.holdsMatches(re, s, most) {
+	switch {
+	case !re.worksOnAll(c, s):
+		return tooMuch()
+	case !c.holdsMatches(re, s, most):
 		return full()
 	}
 	found := re.FindAllStringSubmatchIndex(s, int(most))
@@ -147,11 +221,14 @@ func findGroups(c *Call, re *regexp.Regexp, args []value.Value) (value.Value, er
 	return outer, nil
 }
 
-func replaceBy(c *Call, re *regexp.Regexp, args []value.Value) (value.Value, error) {
+func replaceBy(c *Call, re *pattern, args []value.Value) (value.Value, error) {
 	if args[2].Kind() != value.String {
 		return ask()
 	}
 	s, by := args[0].Text(), args[2].Text()
+	if !re.worksOnAll(c, s) {
+		return tooMuch()
+	}
 	// Matches do not overlap, so what one reference to a group puts in is no
 	// longer than the text in all.
 	kept := len(s) * (1 + strings.Count(by, "$"))

@@ -63,6 +63,9 @@ func replaceN(c *Call, args []value.Value) (value.Value, error) {
 		}
 		return ask()
 	}
+	if !c.works(len(s) / 4 * pairs.Len()) {
+		return tooMuch()
+	}
 	text, copied := c.text[:0], 0
 	for i := 0; i < len(s); {
 		old, by := replacementAt(pairs, s[i:])

@@ -15,7 +15,7 @@ var strs = table{
 	ast.Concat.Name: concat,
 	ast.Lower.Name:  text1(func(c *Call, s string) (value.Value, error) { return c.inCase(s, 'A', 'Z', strings.ToLower) }),
 	ast.Upper.Name:  text1(func(c *Call, s string) (value.Value, error) { return c.inCase(s, 'a', 'z', strings.ToUpper) }),
-	ast.Trim.Name:   part(strings.Trim), ast.TrimLeft.Name: part(strings.TrimLeft), ast.TrimRight.Name: part(strings.TrimRight),
+	ast.Trim.Name:   trimmed(strings.Trim), ast.TrimLeft.Name: trimmed(strings.TrimLeft), ast.TrimRight.Name: trimmed(strings.TrimRight),
 	ast.TrimPrefix.Name: part(strings.TrimPrefix), ast.TrimSuffix.Name: part(strings.TrimSuffix),
 	ast.TrimSpace.Name: text1(func(_ *Call, s string) (value.Value, error) {
 		return value.OfString(strings.TrimSpace(s)), nil
@@ -58,6 +58,20 @@ func (c *Call) inCase(s string, first, last byte, convert func(string) string) (
 func part(f func(s, cut string) string) Func {
 	return text2(func(_ *Call, s, cut string) (value.Value, error) { return value.OfString(f(s, cut)), nil })
 }
+
+// trimmed cuts characters off that are looked for among others.
+func trimmed(f func(s, cut string) string) Func {
+	return text2(func(c *Call, s, cut string) (value.Value, error) {
+		if len(cut) > charactersAtOnce && !c.works(len(s)*(len(cut)/charactersAtOnce)) {
+			return tooMuch()
+		}
+		return value.OfString(f(s, cut)), nil
+	})
+}
+
+// charactersAtOnce is how many characters are looked through in one unit of
+// work.
+const charactersAtOnce = 64
 
 func concat(c *Call, args []value.Value) (value.Value, error) {
 	all := args[1]

@@ -21,6 +21,9 @@ func amount(s string, factorOf func(unit string) (int64, bool)) (value.Value, er
 	for digits < len(s) && s[digits] >= '0' && s[digits] <= '9' {
 		digits++
 	}
+	if len(s) > value.MaxNumber {
+		return full()
+	}
 	if digits == 0 || digits > 18 || s[0] == '0' && digits > 1 {
 		return ask()
 	}

@@ -57,6 +57,19 @@ var attacks = map[string]string{
 	"shift":         "p := bits.lsh(1, 100000000000)",
 	"regex replace": grown(16) + "p := regex.replace(t16, \"a\", t16)",
 	"yaml bomb":     "p := yaml.unmarshal(\"a: &a [x,x,x,x,x,x,x,x]\\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a]\\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b]\\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c]\\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d]\\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e]\\ng: &g [*f,*f,*f,*f,*f,*f,*f,*f]\\nh: [*g,*g,*g,*g,*g,*g,*g,*g]\")",
+	"glob":          grown(16) + "p := glob.match(t16, null, t16)",
+	"glob parts":    grown(20) + "p := glob.match(\"" + strings.Repeat("{a,b*}", 200) + "c\", null, t20)",
+	"regex":         grown(18) + "p := regex.match(\"(a|aa|aaa|" + strings.Repeat("(a?a)", 100) + ")*b\", t18)",
+	"regex counts":  grown(16) + "p := regex.match(\"(a{1,30}){1,30}b\", t16)",
+	"regex begins":  grown(14) + "p := regex.find_n(\"a*b|a\", t14, -1)",
+	"trim":          grown(20) + "p := trim(t20, replace(t20, \"a\", \"\u00e9\"))",
+	"replace_n":     grown(20) + "p := strings.replace_n({x: \"\" | some i in numbers.range(1, 1000); x := format_int(i, 10)}, t20)",
+	"sprintf":       shared("a", "input.n") + "p := sprintf(\"%v\", [a50])",
+	"template":      shared("a", "input.n") + "p := $\"{a50}\"",
+	"product":       "p := product(numbers.range(1, 200000))",
+	"digits":        grown(20) + "p := to_number(replace(t20, \"a\", \"1\")) + 1",
+	"json digits":   grown(20) + "p := json.unmarshal(replace(t20, \"a\", \"1\")) + 1",
+	"units":         grown(20) + "p := units.parse(replace(t20, \"a\", \"1\"))",
 	"square":        "x0 := input.n + 9\n" + squares(50) + "p := x50",
 }
 
@@ -68,14 +81,17 @@ func squares(n int) (s string) {
 	return s
 }
 
-// deadline is when the evaluations end, grace what a busy machine takes
-// after it, and memory how much they may make. What would go on does so for
-// hours.
+// deadline is when the evaluations end, grace what one call of a function takes
+// after it at most, and memory how much they may make. What would go on does so
+// for hours.
 const (
 	deadline = 50 * time.Millisecond
-	grace    = 2 * time.Second
-	memory   = 1 << 30
+	grace    = 500 * time.Millisecond
+	memory   = 1 << 29
 )
+
+// tries are how often an attack may be slow for want of a processor.
+const tries = 4
 
 // TestAttacksEndWithTheirTime holds that these policies do not go on after
 // their deadline.
@@ -84,6 +100,13 @@ func TestAttacksEndWithTheirTime(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			took, grew := attack(t, rules)
 			t.Logf("took %v, %d MiB", took, grew>>20)
+			for range tries - 1 {
+				if took <= deadline+grace {
+					break
+				}
+				took, grew = attack(t, rules)
+				t.Logf("then %v, %d MiB", took, grew>>20)
+			}
 			if took > deadline+grace {
 				t.Errorf("took %v: its time was %v", took, deadline)
 			}

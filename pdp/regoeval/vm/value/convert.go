@@ -8,6 +8,10 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
+// MaxNumber is how many characters a computed number may have. OPA has no
+// bound: one operation of numbers of millions of digits takes seconds.
+const MaxNumber = 4 << 10
+
 // FromAST returns a copy of one of OPA's values, made by h; without a Heap any
 // goroutine may read it. What is no plain value (a reference, a comprehension)
 // is an error, and so is what the heap has no room for ([ErrMemory]).
@@ -21,6 +25,9 @@ func FromAST(h *Heap, v ast.Value) (Value, error) {
 	case ast.Boolean:
 		return OfBool(bool(v)), nil
 	case ast.Number:
+		if len(v) > MaxNumber {
+			return Value{}, ErrMemory
+		}
 		return OfNumber(h.Text(string(v)).text()), nil
 	case ast.String:
 		return h.Text(string(v)), nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/xiezhi-project/xiezhi/bundles"
@@ -14,6 +15,7 @@ import (
 // files, as the store lists them, and its content.
 func ReadContentFrom(tx Tx, r Release, files []ReleaseFile, content *bundles.Content) (*bundles.Content, error) {
 	var changes []bundles.Change
+	var fresh []ReleaseFile
 	at := 0
 	for _, f := range r.Files {
 		for at < len(files) && files[at].Path < f.Path {
@@ -25,14 +27,17 @@ func ReadContentFrom(tx Tx, r Release, files []ReleaseFile, content *bundles.Con
 				continue
 			}
 		}
-		data, err := tx.Blob(f.Digest)
-		if err != nil {
-			return nil, fmt.Errorf("release %d: file %s: %w", r.Number, f.Path, err)
-		}
-		changes = append(changes, bundles.Change{Path: f.Path, Data: data})
+		fresh = append(fresh, f)
 	}
 	for _, f := range files[at:] {
 		changes = append(changes, bundles.Change{Path: f.Path, Removed: true})
+	}
+	data, err := readFiles(tx, r, fresh)
+	if err != nil {
+		return nil, err
+	}
+	for i, f := range fresh {
+		changes = append(changes, bundles.Change{Path: f.Path, Data: data[i]})
 	}
 	next, err := content.Apply(changes)
 	if err != nil {
@@ -42,6 +47,26 @@ func ReadContentFrom(tx Tx, r Release, files []ReleaseFile, content *bundles.Con
 		return nil, fmt.Errorf("release %d: its files give %s, not %s: the store was altered", r.Number, next.Digest(), r.Digest)
 	}
 	return next, nil
+}
+
+// readAtOnce bounds how many files one question to the store is for.
+const readAtOnce = 1000
+
+// readFiles reads the contents of a release's files.
+func readFiles(tx Tx, r Release, files []ReleaseFile) ([][]byte, error) {
+	data := make([][]byte, 0, len(files))
+	for some := range slices.Chunk(files, readAtOnce) {
+		digests := make([]bundles.Digest, len(some))
+		for i, f := range some {
+			digests[i] = f.Digest
+		}
+		more, err := tx.Blobs(digests)
+		if err != nil {
+			return nil, fmt.Errorf("release %d: files %s to %s: %w", r.Number, some[0].Path, some[len(some)-1].Path, err)
+		}
+		data = append(data, more...)
+	}
+	return data, nil
 }
 
 // newestRelease is the newest release as it was read last, so that of the next

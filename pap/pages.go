@@ -60,6 +60,15 @@ func FilePagesOf(files []ReleaseFile) ([]FilePage, error) {
 	return pages, nil
 }
 
+// DigestsOf lists the pages' digests.
+func DigestsOf(pages []FilePage) []bundles.Digest {
+	digests := make([]bundles.Digest, len(pages))
+	for i, p := range pages {
+		digests[i] = p.Digest
+	}
+	return digests
+}
+
 func digestOfPage(files []ReleaseFile) (digest bundles.Digest) {
 	h := sha256.New()
 	var line []byte

@@ -362,13 +362,13 @@ func (s *Service) content(ctx context.Context, number uint64) (*bundles.Content,
 
 // ReadContent reads a release's files and checks them against its digest.
 func ReadContent(tx Tx, r Release) (*bundles.Content, error) {
+	data, err := readFiles(tx, r, r.Files)
+	if err != nil {
+		return nil, err
+	}
 	files := make([]bundles.File, len(r.Files))
 	for i, f := range r.Files {
-		data, err := tx.Blob(f.Digest)
-		if err != nil {
-			return nil, fmt.Errorf("release %d: file %s: %w", r.Number, f.Path, err)
-		}
-		files[i] = bundles.File{Path: f.Path, Data: data}
+		files[i] = bundles.File{Path: f.Path, Data: data[i]}
 	}
 	content, err := bundles.NewContent(files)
 	if err != nil {

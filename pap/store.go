@@ -94,6 +94,9 @@ type Tx interface {
 	PutBlob(digest bundles.Digest, data []byte) error
 	// Blob returns stored data, or ErrNotFound.
 	Blob(digest bundles.Digest) ([]byte, error)
+	// Blobs returns the stored data of each digest, in their order, or
+	// ErrNotFound if one is not stored. It asks for all at once.
+	Blobs(digests []bundles.Digest) ([][]byte, error)
 
 	// UseGrant counts one use under useKey if fewer than max were counted,
 	// and reports whether it is counted now. The same useKey counts once: it

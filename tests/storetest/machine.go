@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/xiezhi-project/xiezhi/bundles"
 	"github.com/xiezhi-project/xiezhi/pap"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 	"pgregory.net/rapid"
@@ -112,8 +113,10 @@ func (d draw) read() call {
 		before := d.counter()
 		return func(tx pap.Tx) string { return observe(tx.Releases(before, limit)) }
 	case 9:
-		digest := digestOf(d.content())
-		return func(tx pap.Tx) string { return observe(tx.Blob(digest)) }
+		digest, other := digestOf(d.content()), digestOf(d.content())
+		return func(tx pap.Tx) string {
+			return observe(tx.Blob(digest)) + observe(tx.Blobs([]bundles.Digest{digest, other}))
+		}
 	case 10:
 		after := d.use()
 		return func(tx pap.Tx) string { return observe(tx.GrantUses(after, limit)) }

@@ -252,6 +252,18 @@ func (m *model) Blob(digest bundles.Digest) ([]byte, error) {
 	return data, nil
 }
 
+func (m *model) Blobs(digests []bundles.Digest) ([][]byte, error) {
+	var blobs [][]byte
+	for _, d := range digests {
+		data, ok := m.blobs[d]
+		if !ok {
+			return nil, pap.ErrNotFound
+		}
+		blobs = append(blobs, data)
+	}
+	return blobs, nil
+}
+
 func (m *model) UseGrant(grant, useKey string, max int) (bool, error) {
 	if err := m.mayWrite(pap.CheckKeys(grant, useKey)); err != nil {
 		return false, err

@@ -207,6 +207,11 @@ func testBlobs(t *testing.T, d Driver) {
 		}
 		_, err := tx.Blob(digestOf("b"))
 		is(t, "refused blob", err, pap.ErrNotFound)
+		several := must[[][]byte](t)(tx.Blobs([]bundles.Digest{digestOf("a"), digestOf(""), digestOf("\x00\xff"), digestOf("a")}))
+		same(t, "blobs", several, [][]byte{[]byte("a"), {}, []byte("\x00\xff"), []byte("a")})
+		same(t, "no blobs", len(must[[][]byte](t)(tx.Blobs(nil))), 0)
+		_, err = tx.Blobs([]bundles.Digest{digestOf("a"), digestOf("b")})
+		is(t, "one that is refused among blobs", err, pap.ErrNotFound)
 	})
 }
 

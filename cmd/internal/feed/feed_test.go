@@ -44,6 +44,11 @@ func (c counted) Blob(digest bundles.Digest) ([]byte, error) {
 	return c.Tx.Blob(digest)
 }
 
+func (c counted) Blobs(digests []bundles.Digest) ([][]byte, error) {
+	c.blobs.Add(int64(len(digests)))
+	return c.Tx.Blobs(digests)
+}
+
 func (c counted) PutBlob(digest bundles.Digest, data []byte) error {
 	c.puts.Add(1)
 	return c.Tx.PutBlob(digest, data)
@@ -449,7 +454,7 @@ func TestErrorThatStaysIsLoggedOnce(t *testing.T) {
 
 func until(t *testing.T, holds func() bool) {
 	t.Helper()
-	deadline, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	deadline, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	ticker := time.NewTicker(time.Millisecond)
 	defer ticker.Stop()

@@ -34,10 +34,7 @@ func (t *transaction) InsertRelease(r pap.Release) error {
 	if err != nil {
 		return err
 	}
-	digests := make([][]byte, len(pages))
-	for i := range pages {
-		digests[i] = pages[i].Digest[:]
-	}
+	digests := digestColumns(pap.DigestsOf(pages))
 	fresh, err := t.freshPages(pages, digests)
 	if err != nil {
 		return err
@@ -66,6 +63,14 @@ func (t *transaction) InsertRelease(r pap.Release) error {
 	}
 	t.pages.Keep(pages)
 	return nil
+}
+
+func digestColumns(digests []bundles.Digest) [][]byte {
+	column := make([][]byte, len(digests))
+	for i := range digests {
+		column[i] = digests[i][:]
+	}
+	return column
 }
 
 // columns turns files into arrays, so that one statement sends them all.
@@ -157,11 +162,7 @@ func scanPagedFile(row pgx.Row) (f pagedFile, err error) {
 
 // readPages reads stored pages.
 func (t *transaction) readPages(digests []bundles.Digest) (map[bundles.Digest][]pap.ReleaseFile, error) {
-	wanted := make([][]byte, len(digests))
-	for i := range digests {
-		wanted[i] = digests[i][:]
-	}
-	files, err := collect(t.ctx, t.sql, scanPagedFile, math.MaxInt, "SELECT pages.digest, path, f.digest, size FROM pages JOIN page_files f ON page = id WHERE pages.digest = ANY ($1) ORDER BY path LIMIT $2", wanted)
+	files, err := collect(t.ctx, t.sql, scanPagedFile, math.MaxInt, "SELECT pages.digest, path, f.digest, size FROM pages JOIN page_files f ON page = id WHERE pages.digest = ANY ($1) ORDER BY path LIMIT $2", digestColumns(digests))
 	if err != nil {
 		return nil, err
 	}
@@ -209,4 +210,21 @@ func (t *transaction) Blob(digest bundles.Digest) ([]byte, error) {
 		return nil, t.fail(err, "read blob %s", digest)
 	}
 	return data, nil
+}
+
+// Blobs implements [pap.Tx].
+func (t *transaction) Blobs(digests []bundles.Digest) ([][]byte, error) {
+	blobs, err := collect(t.ctx, t.sql, scanBytes, math.MaxInt, "SELECT data FROM unnest($1::bytea[]) WITH ORDINALITY AS d (digest, n) JOIN blobs USING (digest) ORDER BY n LIMIT $2", digestColumns(digests))
+	if err != nil {
+		return nil, t.fail(err, "read %d blobs", len(digests))
+	}
+	if len(blobs) != len(digests) {
+		return nil, fmt.Errorf("%d of %d blobs: %w", len(digests)-len(blobs), len(digests), pap.ErrNotFound)
+	}
+	return blobs, nil
+}
+
+func scanBytes(row pgx.Row) (data []byte, err error) {
+	err = row.Scan(&data)
+	return data, err
 }

@@ -75,7 +75,7 @@ func (t *transaction) InsertRelease(r pap.Release) error {
 		}
 	}
 	if _, err := t.exec("INSERT INTO release_pages (release, page) SELECT ?, id FROM pages WHERE digest IN (SELECT unhex(value) FROM json_each(?))",
-		r.Number, listOfDigests(pages)); err != nil {
+		r.Number, listOfDigests(pap.DigestsOf(pages))); err != nil {
 		return t.fail(err, "store files of release %d", r.Number)
 	}
 	t.pages.Keep(pages)
@@ -91,10 +91,10 @@ func listOf(files []pap.ReleaseFile) string {
 	return jsonText(list)
 }
 
-func listOfDigests(pages []pap.FilePage) string {
-	list := make([]string, len(pages))
-	for i, p := range pages {
-		list[i] = hex.EncodeToString(p.Digest[:])
+func listOfDigests(digests []bundles.Digest) string {
+	list := make([]string, len(digests))
+	for i, d := range digests {
+		list[i] = hex.EncodeToString(d[:])
 	}
 	return jsonText(list)
 }
@@ -111,7 +111,7 @@ func jsonText(list any) string {
 // later and then end the transaction. The contents of stored ones are stored.
 func (t *transaction) freshPages(pages []pap.FilePage) ([]pap.FilePage, error) {
 	missing, err := collect(t.ctx, t.sql, scanInt, math.MaxInt, "SELECT key FROM json_each(?) WHERE NOT EXISTS (SELECT 1 FROM pages WHERE digest = unhex(value)) ORDER BY key LIMIT ?",
-		listOfDigests(pages))
+		listOfDigests(pap.DigestsOf(pages)))
 	if err != nil {
 		return nil, t.fail(err, "look for the pages of a release")
 	}
@@ -218,4 +218,21 @@ func (t *transaction) Blob(digest bundles.Digest) ([]byte, error) {
 		return nil, t.fail(err, "read blob %s", digest)
 	}
 	return data, nil
+}
+
+// Blobs implements [pap.Tx].
+func (t *transaction) Blobs(digests []bundles.Digest) ([][]byte, error) {
+	blobs, err := collect(t.ctx, t.sql, scanBytes, math.MaxInt, "SELECT data FROM json_each(?) JOIN blobs ON digest = unhex(value) ORDER BY key LIMIT ?", listOfDigests(digests))
+	if err != nil {
+		return nil, t.fail(err, "read %d blobs", len(digests))
+	}
+	if len(blobs) != len(digests) {
+		return nil, fmt.Errorf("%d of %d blobs: %w", len(digests)-len(blobs), len(digests), pap.ErrNotFound)
+	}
+	return blobs, nil
+}
+
+func scanBytes(row scanner) (data []byte, err error) {
+	err = row.Scan(bytesColumn{&data})
+	return data, err
 }

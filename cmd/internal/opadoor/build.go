@@ -202,7 +202,11 @@ func (d *Door) make(ctx context.Context, e *entry, target uint64, signer crypto.
 		if err != nil {
 			return nil, fmt.Errorf("read release %d: %w", target, err)
 		}
-		d.now = &generation{target, pap.NewSubsets(content)}
+		before := &pap.Subsets{}
+		if d.now != nil {
+			before = d.now.subsets
+		}
+		d.now = &generation{target, before.Next(content)}
 	}
 	subset, err := d.now.subsets.For(e.tenants)
 	if err != nil {

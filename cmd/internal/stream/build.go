@@ -239,9 +239,10 @@ func (h *Hub) releaseOf(ctx context.Context, number uint64) (pap.Release, *pap.S
 		if err != nil {
 			return pap.Release{}, nil, fmt.Errorf("read release %d: %w", number, err)
 		}
-		r = &release{info: info, subsets: pap.NewSubsets(content)}
 		h.mu.Lock()
-		h.releases[number] = r
+		if r = h.releases[number]; r == nil {
+			r = h.remember(info, content)
+		}
 		h.mu.Unlock()
 	}
 	return r.info, r.subsets, nil

@@ -228,7 +228,7 @@ func (h *Hub) Update(u feed.Update) {
 		return
 	}
 	if u.Release != nil && u.Content != nil {
-		h.releases[u.Release.Number] = &release{info: *u.Release, subsets: pap.NewSubsets(u.Content)}
+		h.remember(*u.Release, u.Content)
 	}
 	moved, released := first || u.Head != h.head, first || u.Head.Release != h.head.Release
 	h.head, h.read = u.Head, u.Read
@@ -245,6 +245,20 @@ func (h *Hub) Update(u feed.Update) {
 		h.markAll(laneSlow)
 	}
 	h.beat(first)
+}
+
+// remember keeps a release at hand, and cuts it from the one before it as far as they
+// are alike. The lock is held.
+func (h *Hub) remember(info pap.Release, content *bundles.Content) *release {
+	before, nearest := &pap.Subsets{}, uint64(0)
+	for number, r := range h.releases {
+		if nearest < number && number < info.Number {
+			before, nearest = r.subsets, number
+		}
+	}
+	r := &release{info: info, subsets: before.Next(content)}
+	h.releases[info.Number] = r
+	return r
 }
 
 // following returns the records that are new, and refuses a gap before them.

@@ -16,8 +16,8 @@ import (
 type Card struct {
 	Case      string          `json:"case"`
 	Tenant    string          `json:"tenant"`
-	Requester string          `json:"requester"`
-	Caller    string          `json:"caller"`
+	Requester Person          `json:"requester"`
+	Caller    Person          `json:"caller"`
 	Reason    string          `json:"reason,omitempty"`
 	Request   json.RawMessage `json:"request"`
 	Digests   []string        `json:"digests"`

@@ -13,8 +13,8 @@ type Case struct {
 	Tenant string `json:"tenant"`
 	State  State  `json:"state"`
 	// Requester is whom the request is for, Caller who brought it.
-	Requester string `json:"requester"`
-	Caller    string `json:"caller"`
+	Requester Person `json:"requester"`
+	Caller    Person `json:"caller"`
 	Reason    string `json:"reason,omitempty"`
 	// Request is as it may be stored, masked. Digests are what a grant will be
 	// bound to: of the request, and of each step where it is a plan's.
@@ -23,7 +23,7 @@ type Case struct {
 	Opens   []Opening     `json:"opens"`
 	// Excluded may not answer, whatever their roles: the requester and the
 	// caller, whom they act for, and the authors of what it opens.
-	Excluded []string  `json:"excluded"`
+	Excluded []Person  `json:"excluded"`
 	OpenedAt time.Time `json:"opened_at"`
 	DecideBy time.Time `json:"decide_by"`
 	// GrantFor and Uses are what a yes mints.
@@ -60,7 +60,7 @@ type Opening struct {
 
 // Vote is one answer as it was given, and kept for ever.
 type Vote struct {
-	Voter  string    `json:"voter"` // the verified subject
+	Voter  Person    `json:"voter"` // the verified subject
 	Yes    bool      `json:"yes"`
 	Reason string    `json:"reason,omitempty"`
 	At     time.Time `json:"at"`
@@ -77,7 +77,7 @@ type Vote struct {
 // now: a vote on anything else counts for nothing.
 func (c *Case) answers() []Answer {
 	var all []Answer
-	seen := map[string]bool{}
+	seen := map[Person]bool{}
 	for i := len(c.Votes) - 1; i >= 0; i-- {
 		v := &c.Votes[i]
 		if seen[v.Voter] {

@@ -27,15 +27,15 @@ func (w *world) Rule(_, name string) string { return w.rules[name] }
 func (w *world) Template(name string) (*Template, string) {
 	return w.templates[name], w.digests[name]
 }
-func (w *world) Member(_ *Case, subject string, p *People) bool {
-	return slices.Contains(w.roles[subject], p.Role) || slices.Contains(p.Users, subject)
+func (w *world) Member(c *Case, who Person, p *People) bool {
+	return who.Tenant == c.Tenant && slices.Contains(w.roles[who.Name], p.Role) || p.Named(c.Tenant, who)
 }
 
-func (w *world) Line(_, subject string) ([]string, error) {
-	line := []string{subject}
-	for w.owner[subject] != "" {
-		subject = w.owner[subject]
-		line = append(line, subject)
+func (w *world) Line(who Person) ([]Person, error) {
+	line := []Person{who}
+	for w.owner[who.Name] != "" {
+		who.Name = w.owner[who.Name]
+		line = append(line, who)
 	}
 	return line, nil
 }
@@ -60,7 +60,7 @@ all_of:
 
 func newCase() *Case {
 	c := &Case{
-		ID: "cheq-1", Tenant: "acme", State: Pending, Requester: "user:me", Excluded: []string{"user:me"},
+		ID: "cheq-1", Tenant: "acme", State: Pending, Requester: of("user:me"), Excluded: []Person{of("user:me")},
 		Digests: []string{"sha256:r"}, GrantFor: 24 * time.Hour,
 		Opens: []Opening{{
 			RuleRef: authz.RuleRef{Rule: "platform/network/public", Digest: "sha256:1"}, Effect: authz.Review,
@@ -73,7 +73,7 @@ func newCase() *Case {
 }
 
 func (c *Case) vote(voter string, yes bool) *Case {
-	c.Votes = append(c.Votes, Vote{Voter: voter, Yes: yes, Shown: c.Shown})
+	c.Votes = append(c.Votes, Vote{Voter: of(voter), Yes: yes, Shown: c.Shown})
 	return c
 }
 
@@ -99,6 +99,10 @@ func TestACaseSettlesByWhatIsTrueNow(t *testing.T) {
 		{"who acts for the requester", func(c *Case, w *world) {
 			votes(c)
 			w.owner = map[string]string{"user:t": "user:me"}
+		}, time.Hour, Pending, ""},
+		{"a namesake on the platform", func(c *Case, _ *world) {
+			votes(c)
+			c.Votes[2].Voter.Tenant = ""
 		}, time.Hour, Pending, ""},
 		{"a role that was lost", func(c *Case, w *world) { votes(c); w.roles["user:t"] = nil }, time.Hour, Pending, ""},
 		{"one moment before the end", func(*Case, *world) {}, 8*time.Hour - 1, Pending, ""},
@@ -154,7 +158,7 @@ func TestAnApprovedCaseMintsWhatWasShown(t *testing.T) {
 		"a request":    func(c *Case) { c.Digests = append(c.Digests, "sha256:other") },
 		"a member":     func(c *Case) { c.Request.Resource.ID = "other" },
 		"a tenant":     func(c *Case) { c.Tenant = "globex" },
-		"a subject":    func(c *Case) { c.Requester = "user:other" },
+		"a subject":    func(c *Case) { c.Requester = of("user:other") },
 	} {
 		c := approved()
 		if widen(c); c.Shown == "" {

@@ -13,7 +13,7 @@ import (
 
 // Ask is what people are to be asked.
 type Ask struct {
-	Requester, Caller string // "user:li.wei", "service:shop"
+	Requester, Caller Person
 	Reason            string
 	Request           authz.Request // as it may be stored
 	Digests           []string      // the request's first
@@ -21,7 +21,7 @@ type Ask struct {
 	// filled in when the case opens.
 	Opens []Opening
 	// Authors wrote those rules, as far as that is known.
-	Authors  []string
+	Authors  []Person
 	GrantFor time.Duration // 0: as the templates say
 	Extends  string        // a case
 }
@@ -45,7 +45,7 @@ func (s *Service) Open(ctx context.Context, ask Ask) (c Case, joined bool, err e
 	}
 	err = s.Store.Update(ctx, func(tx Tx) error {
 		now := s.Now().UTC()
-		c, err = tx.Asked(ask.Request.Tenant, ask.Requester, ask.Digests[0])
+		c, err = tx.Asked(ask.Requester, ask.Request.Tenant, ask.Digests[0])
 		if err == nil {
 			if joined, err = s.join(tx, &c, ask, now); joined || err != nil {
 				return err
@@ -84,7 +84,7 @@ func (s *Service) join(tx Tx, c *Case, ask Ask, now time.Time) (bool, error) {
 	if err := c.End(Cancelled, "asked_anew", now); err != nil {
 		return false, err
 	}
-	if err := tx.Note(c, Event{At: now, Actor: "xiezhi", Action: "case.cancelled", Detail: "other rules stand in the way by now"}); err != nil {
+	if err := tx.Note(c, Event{At: now, Action: "case.cancelled", Detail: "other rules stand in the way by now"}); err != nil {
 		return false, err
 	}
 	return false, tx.PutCase(*c)
@@ -144,7 +144,7 @@ func earlier(a, b time.Time) time.Time {
 // within holds the limits of what one requester may ask.
 func (s *Service) within(tx Tx, c *Case, t *Template, now time.Time) error {
 	hourAgo := now.Add(-time.Hour)
-	cases, err := tx.Recent(c.Tenant, c.Requester, hourAgo, maxRecent)
+	cases, err := tx.Recent(c.Requester, c.Tenant, hourAgo, maxRecent)
 	if err != nil {
 		return err
 	}
@@ -178,10 +178,10 @@ func (c *Case) names(template string) bool {
 // acts for, and the authors. Who acts for the requester is found the other way
 // round, when a vote is counted.
 func exclude(tx Tx, c *Case, ask Ask) error {
-	for _, name := range append([]string{c.Requester, c.Caller}, ask.Authors...) {
-		line, err := tx.Line(c.Tenant, name)
+	for _, who := range append([]Person{c.Requester, c.Caller}, ask.Authors...) {
+		line, err := tx.Line(who)
 		if err != nil {
-			return fmt.Errorf("whom %s acts for: %w", name, err)
+			return fmt.Errorf("whom %s acts for: %w", who, err)
 		}
 		for _, n := range line {
 			if !slices.Contains(c.Excluded, n) {

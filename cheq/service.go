@@ -121,7 +121,7 @@ func voted(yes bool) string {
 }
 
 // reviewer reports whether a vote of this voter could count now.
-func (c *Case) reviewer(voter string, w World, now time.Time) bool {
+func (c *Case) reviewer(voter Person, w World, now time.Time) bool {
 	templates, _ := c.templates(w, now)
 	for _, t := range templates {
 		for _, g := range slices.Concat(t.AllOf, t.AnyOf) {
@@ -150,11 +150,11 @@ func (s *Service) settle(tx Tx, c *Case, now time.Time) error {
 			return err
 		}
 	}
-	return tx.Note(c, Event{At: now, Actor: "xiezhi", Action: "case." + string(c.State), Detail: c.Cause})
+	return tx.Note(c, Event{At: now, Action: "case." + string(c.State), Detail: c.Cause})
 }
 
 // Cancel takes a case back. Only who asked may, or whom it was asked for.
-func (s *Service) Cancel(ctx context.Context, id, who, why string) (Case, error) {
+func (s *Service) Cancel(ctx context.Context, id string, who Person, why string) (Case, error) {
 	return s.change(ctx, id, func(tx Tx, c *Case, now time.Time) error {
 		if who != c.Requester && who != c.Caller {
 			return fmt.Errorf("case %s: %s: %w", c.ID, who, ErrNotAsker)
@@ -168,12 +168,12 @@ func (s *Service) Cancel(ctx context.Context, id, who, why string) (Case, error)
 
 // Revoke ends the grant that a case minted. Whether who may is the caller's to
 // ask: closing needs less than opening.
-func (s *Service) Revoke(ctx context.Context, id, who, why string) (Case, error) {
+func (s *Service) Revoke(ctx context.Context, id string, who Person, why string) (Case, error) {
 	return s.change(ctx, id, func(tx Tx, c *Case, now time.Time) error {
 		if err := c.EndGrant(Revoked); err != nil {
 			return err
 		}
-		if err := tx.EndGrant(c.Grant, "revoked by "+who+": "+why, now); err != nil {
+		if err := tx.EndGrant(c.Grant, "revoked by "+who.String()+": "+why, now); err != nil {
 			return err
 		}
 		return tx.Note(c, Event{At: now, Actor: who, Action: "grant.revoked", Detail: why})

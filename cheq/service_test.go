@@ -63,7 +63,7 @@ func (m *memory) Case(id string) (Case, error) {
 	return c, nil
 }
 
-func (m *memory) Asked(tenant, requester, digest string) (Case, error) {
+func (m *memory) Asked(requester Person, tenant, digest string) (Case, error) {
 	for id, c := range m.cases {
 		if c.State == Pending && c.Tenant == tenant && c.Requester == requester && c.Digests[0] == digest {
 			return m.Case(id)
@@ -74,7 +74,7 @@ func (m *memory) Asked(tenant, requester, digest string) (Case, error) {
 
 func (m *memory) PutCase(c Case) error { m.cases[c.ID] = c; return nil }
 
-func (m *memory) Recent(tenant, requester string, since time.Time, limit int) ([]Case, error) {
+func (m *memory) Recent(requester Person, tenant string, since time.Time, limit int) ([]Case, error) {
 	return m.list(limit, func(c Case) bool {
 		return c.Tenant == tenant && c.Requester == requester && (c.State == Pending || !c.OpenedAt.Before(since))
 	}), nil
@@ -109,7 +109,7 @@ func (m *memory) Timeline(id string, limit int) ([]Event, error) {
 }
 
 func (f *Filter) selects(c *Case) bool {
-	return (f.Tenant == "" || f.Tenant == c.Tenant) && (f.State == "" || f.State == c.State) && (f.Requester == "" || f.Requester == c.Requester)
+	return (f.Tenant == "" || f.Tenant == c.Tenant) && (f.State == "" || f.State == c.State) && (f.Requester == nil || *f.Requester == c.Requester)
 }
 
 func (m *memory) Note(c *Case, e Event) error {
@@ -147,7 +147,7 @@ func newDesk(t interface{ Fatal(...any) }) *desk {
 
 func ask(digest string) Ask {
 	return Ask{
-		Requester: "user:me", Caller: "service:shop", Reason: "for the launch",
+		Requester: of("user:me"), Caller: of("service:shop"), Reason: "for the launch",
 		Request: authz.Request{Tenant: "acme", Subject: authz.Entity{Type: "user", ID: "me"}, Action: authz.Action{Name: "open"}, Resource: authz.Entity{Type: "door", ID: "1"}},
 		Digests: []string{digest}, Opens: []Opening{{RuleRef: authz.RuleRef{Rule: "platform/network/public", Digest: "sha256:1"}, Effect: authz.Review, Template: "exposure"}},
 	}
@@ -155,7 +155,7 @@ func ask(digest string) Ask {
 
 // says votes on what is shown.
 func (d *desk) says(id, voter string, yes bool) (Case, error) {
-	return d.Vote(context.Background(), id, Vote{Voter: voter, Yes: yes, Channel: "api", Shown: d.store.cases[id].Shown})
+	return d.Vote(context.Background(), id, Vote{Voter: of(voter), Yes: yes, Channel: "api", Shown: d.store.cases[id].Shown})
 }
 
 func TestAYesOfEverybodyMintsOneGrant(t *testing.T) {
@@ -179,7 +179,7 @@ func TestAYesOfEverybodyMintsOneGrant(t *testing.T) {
 	if _, err := d.says(c.ID, "user:s", false); !errors.Is(err, ErrSettled) {
 		t.Errorf("a vote after the end: %v", err)
 	}
-	if c, err = d.Revoke(t.Context(), c.ID, "user:s", "no more"); err != nil || c.Yield != Revoked || d.store.grants[c.Grant].Ended == nil {
+	if c, err = d.Revoke(t.Context(), c.ID, of("user:s"), "no more"); err != nil || c.Yield != Revoked || d.store.grants[c.Grant].Ended == nil {
 		t.Errorf("revoked: %v, %s", err, c.Yield)
 	}
 	var actions []string
@@ -204,14 +204,16 @@ func TestAnswersThatDoNotCountAreRefused(t *testing.T) {
 		vote Vote
 		want error
 	}{
-		{"a stranger", Vote{Voter: "user:x", Shown: c.Shown}, ErrNotReviewer},
-		{"the requester", Vote{Voter: "user:me", Yes: true, Shown: c.Shown}, ErrNotReviewer},
-		{"who acts for the requester", Vote{Voter: "agent:a", Yes: true, Shown: c.Shown}, ErrNotReviewer},
-		{"whom the caller acts for", Vote{Voter: "user:ops", Yes: true, Shown: c.Shown}, ErrNotReviewer},
+		{"a stranger", Vote{Voter: of("user:x"), Shown: c.Shown}, ErrNotReviewer},
+		{"the requester", Vote{Voter: of("user:me"), Yes: true, Shown: c.Shown}, ErrNotReviewer},
+		{"who acts for the requester", Vote{Voter: of("agent:a"), Yes: true, Shown: c.Shown}, ErrNotReviewer},
+		{"whom the caller acts for", Vote{Voter: of("user:ops"), Yes: true, Shown: c.Shown}, ErrNotReviewer},
+		{"a namesake on the platform", Vote{Voter: Person{"", "user:n"}, Yes: true, Shown: c.Shown}, ErrNotReviewer},
+		{"a namesake in another tenant", Vote{Voter: Person{"globex", "user:n"}, Yes: true, Shown: c.Shown}, ErrNotReviewer},
 		{"nobody", Vote{Yes: true, Shown: c.Shown}, ErrNotReviewer},
-		{"a reviewer who saw something else", Vote{Voter: "user:n", Yes: true, Shown: "sha256:other"}, ErrShown},
-		{"a reviewer who saw nothing", Vote{Voter: "user:n", Yes: true}, ErrShown},
-		{"a reason of 100 KB", Vote{Voter: "user:n", Yes: true, Shown: c.Shown, Reason: strings.Repeat("x", 100_000)}, ErrText},
+		{"a reviewer who saw something else", Vote{Voter: of("user:n"), Yes: true, Shown: "sha256:other"}, ErrShown},
+		{"a reviewer who saw nothing", Vote{Voter: of("user:n"), Yes: true}, ErrShown},
+		{"a reason of 100 KB", Vote{Voter: of("user:n"), Yes: true, Shown: c.Shown, Reason: strings.Repeat("x", 100_000)}, ErrText},
 	} {
 		if _, err := d.Vote(t.Context(), c.ID, row.vote); !errors.Is(err, row.want) {
 			t.Errorf("%s: got %v, want %v", row.name, err, row.want)
@@ -223,10 +225,10 @@ func TestAnswersThatDoNotCountAreRefused(t *testing.T) {
 	if after := d.store.cases[c.ID]; len(after.Votes) != 0 || after.State != Pending {
 		t.Errorf("something was kept: %+v", after)
 	}
-	if _, err := d.Cancel(t.Context(), c.ID, "user:n", ""); !errors.Is(err, ErrNotAsker) {
+	if _, err := d.Cancel(t.Context(), c.ID, of("user:n"), ""); !errors.Is(err, ErrNotAsker) {
 		t.Errorf("somebody else cancels: %v", err)
 	}
-	if c, err := d.Cancel(t.Context(), c.ID, "user:me", "not needed"); err != nil || c.State != Cancelled {
+	if c, err := d.Cancel(t.Context(), c.ID, of("user:me"), "not needed"); err != nil || c.State != Cancelled {
 		t.Errorf("the requester cancels: %v, %s", err, c.State)
 	}
 }
@@ -263,7 +265,7 @@ func TestCasesAreLimitedPerRequester(t *testing.T) {
 	for n := 5; n < 20; n++ {
 		for id, c := range d.store.cases {
 			if c.State == Pending {
-				if _, err := d.Cancel(t.Context(), id, "user:me", ""); err != nil {
+				if _, err := d.Cancel(t.Context(), id, of("user:me"), ""); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -339,7 +341,7 @@ func TestAGrantThatIsOverIsNoted(t *testing.T) {
 	if n, err := d.Sweep(t.Context()); n != 1 || err != nil || d.store.cases[c.ID].Yield != Ended {
 		t.Errorf("%d were due, %v: the grant is %s", n, err, d.store.cases[c.ID].Yield)
 	}
-	if _, err := d.Revoke(t.Context(), c.ID, "user:s", ""); !errors.Is(err, ErrSettled) {
+	if _, err := d.Revoke(t.Context(), c.ID, of("user:s"), ""); !errors.Is(err, ErrSettled) {
 		t.Errorf("revoked after its end: %v", err)
 	}
 }
@@ -387,11 +389,11 @@ func TestACaseMintsAtMostOneGrantWhateverHappens(t *testing.T) {
 			case 7:
 				d.store.rules["platform/network/public"] = rapid.SampledFrom([]string{"sha256:1", "sha256:1", "sha256:2"}).Draw(t, at+" rule")
 			case 8:
-				_, _ = d.Cancel(t.Context(), c.ID, "user:me", "")
+				_, _ = d.Cancel(t.Context(), c.ID, of("user:me"), "")
 			case 9:
 				_, _ = d.Sweep(t.Context())
 			case 10:
-				if revoked, err := d.Revoke(t.Context(), c.ID, "user:s", ""); err == nil && d.store.grants[revoked.Grant].Ended == nil {
+				if revoked, err := d.Revoke(t.Context(), c.ID, of("user:s"), ""); err == nil && d.store.grants[revoked.Grant].Ended == nil {
 					t.Fatal("a revoke that was acknowledged left the grant")
 				}
 			}
@@ -415,7 +417,7 @@ func TestACaseMintsAtMostOneGrantWhateverHappens(t *testing.T) {
 func checkApproved(t *rapid.T, d *desk, c *Case) {
 	said := map[string]bool{}
 	for _, v := range c.Votes {
-		said[v.Voter] = v.Yes
+		said[v.Voter.Name] = v.Yes
 	}
 	if !said["user:n"] || !said["user:s"] || !said["user:t"] || d.store.roles["user:n"] == nil || d.store.roles["user:s"] == nil || d.store.roles["user:t"] == nil {
 		t.Fatalf("approved by %v, roles %v", said, d.store.roles)

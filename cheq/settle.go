@@ -13,12 +13,12 @@ type World interface {
 	Rule(tenant, name string) (digest string)
 	// Template returns a template of the active release and its digest, or nil.
 	Template(name string) (t *Template, digest string)
-	// Member reports whether the subject is one of the people now. What cannot
+	// Member reports whether the person is one of the people now. What cannot
 	// be found out is no.
-	Member(c *Case, subject string, p *People) bool
-	// Line lists whom the subject acts for, itself first: its owner, the
+	Member(c *Case, who Person, p *People) bool
+	// Line lists whom the person acts for, itself first: its owner, the
 	// owner's owner and so on.
-	Line(tenant, subject string) ([]string, error)
+	Line(who Person) ([]Person, error)
 }
 
 // Settle decides what the case has come to, and ends it where it has: by what
@@ -66,7 +66,7 @@ func (c *Case) templates(w World, now time.Time) (all []*Template, changed strin
 
 // tally asks every template: all must approve, one rejects.
 func (c *Case) tally(templates []*Template, w World) Verdict {
-	member := func(voter string, g *Group) bool { return c.mayAnswer(voter, g, w) }
+	member := func(voter Person, g *Group) bool { return c.mayAnswer(voter, g, w) }
 	verdict := Approve
 	for _, t := range templates {
 		switch t.Tally(c.answers(), member) {
@@ -84,11 +84,11 @@ func (c *Case) tally(templates []*Template, w World) Verdict {
 
 // mayAnswer reports whether a vote of this voter counts in the group now: it is
 // one of its people, and neither excluded nor acting for somebody who is.
-func (c *Case) mayAnswer(voter string, g *Group, w World) bool {
-	line, err := w.Line(c.Tenant, voter)
+func (c *Case) mayAnswer(voter Person, g *Group, w World) bool {
+	line, err := w.Line(voter)
 	if err != nil || !slices.Contains(line, voter) {
 		return false
 	}
-	return !slices.ContainsFunc(line, func(n string) bool { return slices.Contains(c.Excluded, n) }) &&
+	return !slices.ContainsFunc(line, func(n Person) bool { return slices.Contains(c.Excluded, n) }) &&
 		slices.ContainsFunc(g.People, func(p People) bool { return w.Member(c, voter, &p) })
 }

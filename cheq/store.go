@@ -36,14 +36,14 @@ type Tx interface {
 type Rows interface {
 	// Case returns a case, or ErrNotFound.
 	Case(id string) (Case, error)
-	// Asked returns the pending case of this tenant and requester that is about
+	// Asked returns the pending case of this requester and tenant that is about
 	// this digest, or ErrNotFound.
-	Asked(tenant, requester, digest string) (Case, error)
+	Asked(requester Person, tenant, digest string) (Case, error)
 	// PutCase stores a case, whole.
 	PutCase(c Case) error
 	// Recent returns the cases of a requester that are pending or were opened
 	// since, at most limit.
-	Recent(tenant, requester string, since time.Time, limit int) ([]Case, error)
+	Recent(requester Person, tenant string, since time.Time, limit int) ([]Case, error)
 	// Cases lists those that the filter selects with ID < before ("": from the
 	// newest), the newest first.
 	Cases(f Filter, before string, limit int) ([]Case, error)
@@ -60,13 +60,14 @@ type Rows interface {
 type Filter struct {
 	Tenant    string
 	State     State
-	Requester string
+	Requester *Person
 }
 
 // Event is one line of a case's timeline.
 type Event struct {
-	At     time.Time `json:"at"`
-	Actor  string    `json:"actor"`  // who did it; "xiezhi" for what time did
-	Action string    `json:"action"` // "case.open", "vote.approve", "case.approved", …
-	Detail string    `json:"detail,omitempty"`
+	At time.Time `json:"at"`
+	// Actor did it; nobody where it was time.
+	Actor  Person `json:"actor"`
+	Action string `json:"action"` // "case.open", "vote.approve", "case.approved", …
+	Detail string `json:"detail,omitempty"`
 }

@@ -40,7 +40,7 @@ func (s *Service) wake(tx Tx, c *Case, now time.Time) error {
 		if err := c.EndGrant(Ended); err != nil {
 			return err
 		}
-		return tx.Note(c, Event{At: now, Actor: "xiezhi", Action: "grant.expired"})
+		return tx.Note(c, Event{At: now, Action: "grant.expired"})
 	}
 	if err := s.settle(tx, c, now); err != nil || c.State.Settled() {
 		return err
@@ -52,7 +52,7 @@ func (s *Service) wake(tx Tx, c *Case, now time.Time) error {
 			if step.After <= c.Reached || step.After > waited {
 				continue
 			}
-			if err := tx.Note(c, Event{At: now, Actor: "xiezhi", Action: step.action(), Detail: step.Group}); err != nil {
+			if err := tx.Note(c, Event{At: now, Action: step.action(), Detail: step.Group}); err != nil {
 				return err
 			}
 		}

@@ -13,7 +13,7 @@ const (
 
 // Answer is one person's newest vote, as far as counting it takes.
 type Answer struct {
-	Voter string // "user:li.wei"
+	Voter Person
 	Yes   bool
 }
 
@@ -23,7 +23,7 @@ type Answer struct {
 //
 // member is asked anew for each count: who lost a role since voting counts no
 // longer. It must be false for whoever may not answer this case.
-func (t *Template) Tally(answers []Answer, member func(voter string, g *Group) bool) Verdict {
+func (t *Template) Tally(answers []Answer, member func(voter Person, g *Group) bool) Verdict {
 	c := count{answers: answers, member: member}
 	for i := range t.AllOf {
 		if c.denied(&t.AllOf[i]) {
@@ -51,7 +51,7 @@ func (t *Template) Tally(answers []Answer, member func(voter string, g *Group) b
 
 type count struct {
 	answers []Answer
-	member  func(voter string, g *Group) bool
+	member  func(voter Person, g *Group) bool
 }
 
 func (c *count) denied(g *Group) bool {
@@ -68,9 +68,9 @@ func (c *count) denied(g *Group) bool {
 // those who said yes: a matching of places and people, found by augmenting
 // paths. There are few of either.
 func (c *count) filled(groups []Group) bool {
-	place := make(map[string]int) // voter → group
-	var seat func(group int, tried map[string]bool) bool
-	seat = func(group int, tried map[string]bool) bool {
+	place := make(map[Person]int) // voter → group
+	var seat func(group int, tried map[Person]bool) bool
+	seat = func(group int, tried map[Person]bool) bool {
 		for _, a := range c.answers {
 			if !a.Yes || tried[a.Voter] || !c.member(a.Voter, &groups[group]) {
 				continue
@@ -85,7 +85,7 @@ func (c *count) filled(groups []Group) bool {
 	}
 	for group := range groups {
 		for range groups[group].Approvals {
-			if !seat(group, map[string]bool{}) {
+			if !seat(group, map[Person]bool{}) {
 				return false
 			}
 		}

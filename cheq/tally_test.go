@@ -7,16 +7,19 @@ import (
 	"pgregory.net/rapid"
 )
 
+// of is a person of the tenant of these tests.
+func of(name string) Person { return Person{"acme", name} }
+
 func TestVotesAreCounted(t *testing.T) {
 	yes := func(names ...string) (all []Answer) {
 		for _, n := range names {
-			all = append(all, Answer{n, true})
+			all = append(all, Answer{of(n), true})
 		}
 		return all
 	}
 	no := func(names ...string) (all []Answer) {
 		for _, n := range names {
-			all = append(all, Answer{n, false})
+			all = append(all, Answer{of(n), false})
 		}
 		return all
 	}
@@ -50,7 +53,7 @@ func TestVotesAreCounted(t *testing.T) {
 		{"all and any by one person", Template{AllOf: []Group{network}, AnyOf: []Group{security}}, yes("both"), Undecided},
 		{"all and any", Template{AllOf: []Group{network}, AnyOf: []Group{security}}, yes("both", "eve"), Approve},
 	} {
-		member := func(voter string, g *Group) bool { return slices.Contains(members[g.Name], voter) }
+		member := func(voter Person, g *Group) bool { return slices.Contains(members[g.Name], voter.Name) }
 		if got := row.of.Tally(row.answers, member); got != row.want {
 			t.Errorf("%s: got %d, want %d", row.name, got, row.want)
 		}
@@ -58,7 +61,7 @@ func TestVotesAreCounted(t *testing.T) {
 }
 
 // random draws a template and who is in which group.
-func random(t *rapid.T) (Template, []Answer, func(string, *Group) bool) {
+func random(t *rapid.T) (Template, []Answer, func(Person, *Group) bool) {
 	group := rapid.Custom(func(t *rapid.T) Group {
 		return Group{
 			Name:      rapid.StringMatching(`[a-f]`).Draw(t, "name"),
@@ -77,23 +80,23 @@ func random(t *rapid.T) (Template, []Answer, func(string, *Group) bool) {
 		}
 		switch rapid.IntRange(0, 3).Draw(t, voter) {
 		case 0:
-			answers = append(answers, Answer{voter, false})
+			answers = append(answers, Answer{of(voter), false})
 		case 1, 2:
-			answers = append(answers, Answer{voter, true})
+			answers = append(answers, Answer{of(voter), true})
 		}
 	}
-	return tmpl, answers, func(voter string, g *Group) bool { return in[voter+g.Name] }
+	return tmpl, answers, func(voter Person, g *Group) bool { return in[voter.Name+g.Name] }
 }
 
 // filledByTrying gives the places of the groups to people in every possible way.
-func filledByTrying(groups []Group, answers []Answer, member func(string, *Group) bool) bool {
+func filledByTrying(groups []Group, answers []Answer, member func(Person, *Group) bool) bool {
 	var places []*Group
 	for i := range groups {
 		for range groups[i].Approvals {
 			places = append(places, &groups[i])
 		}
 	}
-	used := map[string]bool{}
+	used := map[Person]bool{}
 	var try func(int) bool
 	try = func(n int) bool {
 		if n == len(places) {
@@ -161,7 +164,7 @@ func TestOneMoreNoOrOneMemberLessNeverApproves(t *testing.T) {
 		i := rapid.IntRange(0, len(answers)-1).Draw(t, "who")
 		changed := slices.Clone(answers)
 		changed[i].Yes = false
-		without := func(voter string, g *Group) bool { return voter != answers[i].Voter && member(voter, g) }
+		without := func(voter Person, g *Group) bool { return voter != answers[i].Voter && member(voter, g) }
 		if tmpl.Tally(changed, member) == Approve {
 			t.Error("a no where a yes was approves")
 		}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -61,8 +60,9 @@ type Group struct {
 // People says who: exactly one of Role, Users and Lookup is set.
 type People struct {
 	// Role is one of the request's tenant, or "platform:<role>".
-	Role   string   `yaml:"role" json:"role,omitempty"`
-	Users  []string `yaml:"users" json:"users,omitempty"` // "user:li.wei"
+	Role string `yaml:"role" json:"role,omitempty"`
+	// Users are of the request's tenant, or "platform:<type>:<id>".
+	Users  []string `yaml:"users" json:"users,omitempty"`
 	Lookup *Lookup  `yaml:"lookup" json:"lookup,omitempty"`
 }
 
@@ -175,8 +175,8 @@ func (p *People) check() error {
 		return errors.New("lookup: want source and attribute")
 	}
 	for i, user := range p.Users {
-		if typ, id, ok := strings.Cut(user, ":"); !ok || typ == "" || id == "" {
-			return fmt.Errorf("users: %q: want <type>:<id>, such as user:li.wei", user)
+		if _, err := personOf("any", user); err != nil {
+			return fmt.Errorf("users: %w", err)
 		}
 		if slices.Contains(p.Users[:i], user) {
 			return fmt.Errorf("users: %q is named twice", user)

@@ -21,21 +21,23 @@ func rows(t testing.TB, tx pap.Tx) cheq.Rows {
 	return r
 }
 
+var me, you = cheq.Person{Tenant: "acme", Name: "user:me"}, cheq.Person{Name: "user:you"}
+
 func sampleCase(n int) cheq.Case {
 	return cheq.Case{
-		ID: fmt.Sprintf("cheq-%03d", n), Tenant: "acme", State: cheq.Pending, Requester: "user:me", Caller: "service:shop", Reason: "为了发布",
+		ID: fmt.Sprintf("cheq-%03d", n), Tenant: "acme", State: cheq.Pending, Requester: me, Caller: cheq.Person{Tenant: "acme", Name: "service:shop"}, Reason: "为了发布",
 		Request: authz.Request{Tenant: "acme", Subject: authz.Entity{Type: "user", ID: "me"}, Action: authz.Action{Name: "open"}, Resource: authz.Entity{Type: "door", ID: "1"}},
-		Digests: []string{fmt.Sprintf("sha256:%d", n), "sha256:step"}, Excluded: []string{"user:me"}, GrantFor: time.Hour, Shown: "sha256:shown",
+		Digests: []string{fmt.Sprintf("sha256:%d", n), "sha256:step"}, Excluded: []cheq.Person{me}, GrantFor: time.Hour, Shown: "sha256:shown",
 		Opens:    []cheq.Opening{{RuleRef: authz.RuleRef{Rule: "platform/p/r", Digest: "sha256:r"}, Effect: authz.Deny, Template: "t", TemplateDigest: "sha256:t"}},
 		OpenedAt: now.Add(time.Duration(n) * time.Minute), DecideBy: now.Add(time.Hour), Due: now.Add(time.Duration(n) * time.Minute),
-		Votes: []cheq.Vote{{Voter: "user:a", Yes: true, Channel: "api", Shown: "sha256:shown", At: now}},
+		Votes: []cheq.Vote{{Voter: cheq.Person{Tenant: "acme", Name: "user:a"}, Yes: true, Channel: "api", Shown: "sha256:shown", At: now}},
 	}
 }
 
 func testCases(t *testing.T, d Driver) {
 	store := d.open(t)
 	first, second, other := sampleCase(1), sampleCase(2), sampleCase(3)
-	other.Tenant, other.Requester = "globex", "user:you"
+	other.Tenant, other.Requester = "globex", you
 	update(t, store, func(tx pap.Tx) {
 		_, err := rows(t, tx).Case(first.ID)
 		is(t, "before it is there", err, cheq.ErrNotFound)
@@ -48,11 +50,15 @@ func testCases(t *testing.T, d Driver) {
 	view(t, store, func(tx pap.Tx) {
 		r := rows(t, tx)
 		same(t, "a case", must[cheq.Case](t)(r.Case(first.ID)), first)
-		same(t, "asked", must[cheq.Case](t)(r.Asked("acme", "user:me", "sha256:2")), second)
-		for name, key := range map[string][3]string{
-			"another tenant": {"globex", "user:me", "sha256:2"}, "another requester": {"acme", "user:you", "sha256:2"}, "another digest": {"acme", "user:me", "sha256:9"},
+		same(t, "asked", must[cheq.Case](t)(r.Asked(me, "acme", "sha256:2")), second)
+		for name, key := range map[string]struct {
+			who            cheq.Person
+			tenant, digest string
+		}{
+			"another tenant": {me, "globex", "sha256:2"}, "another requester": {you, "acme", "sha256:2"}, "another digest": {me, "acme", "sha256:9"},
+			"a namesake on the platform": {cheq.Person{Name: me.Name}, "acme", "sha256:2"},
 		} {
-			_, err := r.Asked(key[0], key[1], key[2])
+			_, err := r.Asked(key.who, key.tenant, key.digest)
 			is(t, name, err, cheq.ErrNotFound)
 		}
 		ids := func(cases []cheq.Case, err error) string {
@@ -67,7 +73,7 @@ func testCases(t *testing.T, d Driver) {
 		same(t, "a page", ids(r.Cases(cheq.Filter{}, "", 2)), "003 002 ")
 		same(t, "the next page", ids(r.Cases(cheq.Filter{}, second.ID, 2)), "001 ")
 		same(t, "a tenant's", ids(r.Cases(cheq.Filter{Tenant: "acme"}, "", 10)), "002 001 ")
-		same(t, "a requester's", ids(r.Cases(cheq.Filter{Requester: "user:you"}, "", 10)), "003 ")
+		same(t, "a requester's", ids(r.Cases(cheq.Filter{Requester: &you}, "", 10)), "003 ")
 		same(t, "of no state", ids(r.Cases(cheq.Filter{State: cheq.Approved}, "", 10)), "")
 		same(t, "none wanted", ids(r.Cases(cheq.Filter{}, "", 0)), "")
 		same(t, "due", must[[]string](t)(r.Due(now.Add(2*time.Minute), 10)), []string{first.ID, second.ID})
@@ -85,14 +91,14 @@ func testCases(t *testing.T, d Driver) {
 	again.Digests = first.Digests
 	update(t, store, func(tx pap.Tx) {
 		r := rows(t, tx)
-		_, err := r.Asked("acme", "user:me", first.Digests[0])
+		_, err := r.Asked(me, "acme", first.Digests[0])
 		is(t, "a settled case", err, cheq.ErrNotFound)
 		if err := r.PutCase(again); err != nil {
 			t.Fatal(err)
 		}
-		same(t, "recent", len(must[[]cheq.Case](t)(r.Recent("acme", "user:me", first.OpenedAt, 10))), 3)
-		same(t, "recent, without the settled one", len(must[[]cheq.Case](t)(r.Recent("acme", "user:me", first.OpenedAt.Add(time.Second), 10))), 2)
-		same(t, "recent, at most", len(must[[]cheq.Case](t)(r.Recent("acme", "user:me", first.OpenedAt, 1))), 1)
+		same(t, "recent", len(must[[]cheq.Case](t)(r.Recent(me, "acme", first.OpenedAt, 10))), 3)
+		same(t, "recent, without the settled one", len(must[[]cheq.Case](t)(r.Recent(me, "acme", first.OpenedAt.Add(time.Second), 10))), 2)
+		same(t, "recent, at most", len(must[[]cheq.Case](t)(r.Recent(me, "acme", first.OpenedAt, 1))), 1)
 		same(t, "due without the settled one", must[[]string](t)(r.Due(now.Add(3*time.Minute), 10)), []string{second.ID, other.ID})
 	})
 	twin := sampleCase(5)
@@ -110,8 +116,8 @@ func testCases(t *testing.T, d Driver) {
 
 func testTimelines(t *testing.T, d Driver) {
 	store := d.open(t)
-	c, e := sampleCase(1), cheq.Event{At: now, Actor: "user:me", Action: "case.open", Detail: "为了发布"}
-	later := cheq.Event{At: now.Add(time.Second), Actor: "xiezhi", Action: "case.expired"}
+	c, e := sampleCase(1), cheq.Event{At: now, Actor: me, Action: "case.open", Detail: "为了发布"}
+	later := cheq.Event{At: now.Add(time.Second), Action: "case.expired"}
 	undone := errors.New("undone")
 	update(t, store, func(tx pap.Tx) {
 		if err := errors.Join(rows(t, tx).PutCase(c), rows(t, tx).Note(&c, e)); err != nil {

@@ -91,11 +91,11 @@ func fill(t testing.TB, store Store) {
 		check(t, err)
 		asked := authz.Request{Tenant: "acme", Subject: authz.Entity{Type: "user", ID: "li"}, Action: authz.Action{Name: "a"}, Resource: authz.Entity{Type: "r", ID: "1"}}
 		for i, state := range []cheq.State{cheq.Rejected, cheq.Pending} {
-			c := cheq.Case{ID: fmt.Sprint("cheq-", i), Tenant: "acme", State: state, Requester: "user:li", Request: asked, Digests: []string{"sha256:1"}, OpenedAt: now, Due: now}
+			c := cheq.Case{ID: fmt.Sprint("cheq-", i), Tenant: "acme", State: state, Requester: cheq.Person{Tenant: "acme", Name: "user:li"}, Request: asked, Digests: []string{"sha256:1"}, OpenedAt: now, Due: now}
 			rows := tx.(cheq.Rows)
 			check(t, rows.PutCase(c))
-			check(t, rows.Note(&c, cheq.Event{At: now, Actor: "user:li", Action: "case.open", Detail: "李"}))
-			check(t, rows.Note(&c, cheq.Event{At: now, Actor: "xiezhi", Action: "case.reminded"}))
+			check(t, rows.Note(&c, cheq.Event{At: now, Actor: cheq.Person{Tenant: "acme", Name: "user:li"}, Action: "case.open", Detail: "李"}))
+			check(t, rows.Note(&c, cheq.Event{At: now, Action: "case.reminded"}))
 		}
 		return tx.Audit(audit("02", authz.AuditChange))
 	}))

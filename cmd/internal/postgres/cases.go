@@ -28,8 +28,8 @@ func (t *transaction) Case(id string) (cheq.Case, error) {
 }
 
 // Asked implements [cheq.Rows].
-func (t *transaction) Asked(tenant, requester, digest string) (cheq.Case, error) {
-	return t.oneCase("SELECT body FROM cases WHERE tenant = $1 AND requester = $2 AND digest = $3 AND state = 'pending'", tenant, requester, digest)
+func (t *transaction) Asked(requester cheq.Person, tenant, digest string) (cheq.Case, error) {
+	return t.oneCase("SELECT body FROM cases WHERE tenant = $1 AND requester = $2 AND digest = $3 AND state = 'pending'", tenant, requester.String(), digest)
 }
 
 func (t *transaction) oneCase(query string, keys ...string) (cheq.Case, error) {
@@ -55,7 +55,7 @@ func (t *transaction) PutCase(c cheq.Case) error {
 	if len(c.Digests) == 0 {
 		return fmt.Errorf("case %q is about no request", c.ID)
 	}
-	if err := t.mayWrite(pap.CheckKeys(c.ID, c.Tenant, c.Requester, c.Digests[0])); err != nil {
+	if err := t.mayWrite(pap.CheckKeys(c.ID, c.Tenant, c.Requester.String(), c.Digests[0])); err != nil {
 		return err
 	}
 	body, err := json.Marshal(c)
@@ -68,7 +68,7 @@ func (t *transaction) PutCase(c cheq.Case) error {
 	}
 	_, err = t.exec(`INSERT INTO cases (id, tenant, requester, state, digest, opened_at, due, body) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 		ON CONFLICT (id) DO UPDATE SET state = excluded.state, due = excluded.due, body = excluded.body`,
-		c.ID, c.Tenant, c.Requester, string(c.State), c.Digests[0], c.OpenedAt, due, body)
+		c.ID, c.Tenant, c.Requester.String(), string(c.State), c.Digests[0], c.OpenedAt, due, body)
 	if err != nil {
 		return t.fail(err, "store case %q", c.ID)
 	}
@@ -76,13 +76,13 @@ func (t *transaction) PutCase(c cheq.Case) error {
 }
 
 // Recent implements [cheq.Rows].
-func (t *transaction) Recent(tenant, requester string, since time.Time, limit int) ([]cheq.Case, error) {
-	if err := pap.CheckText(tenant, requester); err != nil {
+func (t *transaction) Recent(requester cheq.Person, tenant string, since time.Time, limit int) ([]cheq.Case, error) {
+	if err := pap.CheckText(tenant, requester.String()); err != nil {
 		return nil, err
 	}
 	list, err := collect(t.ctx, t.sql, scanCase, limit,
 		"SELECT body FROM cases WHERE tenant = $1 AND requester = $2 AND (state = 'pending' OR opened_at >= $3) ORDER BY id DESC LIMIT $4",
-		tenant, requester, since)
+		tenant, requester.String(), since)
 	if err != nil {
 		return nil, t.fail(err, "list the cases of %q", requester)
 	}
@@ -92,8 +92,12 @@ func (t *transaction) Recent(tenant, requester string, since time.Time, limit in
 // Cases implements [cheq.Rows].
 func (t *transaction) Cases(f cheq.Filter, before string, limit int) ([]cheq.Case, error) {
 	q := query{"SELECT body FROM cases WHERE true", nil}
+	requester := ""
+	if f.Requester != nil {
+		requester = f.Requester.String()
+	}
 	for _, column := range []struct{ condition, text string }{
-		{"tenant =", f.Tenant}, {"state =", string(f.State)}, {"requester =", f.Requester}, {"id <", before},
+		{"tenant =", f.Tenant}, {"state =", string(f.State)}, {"requester =", requester}, {"id <", before},
 	} {
 		if err := pap.CheckText(column.text); err != nil {
 			return nil, err

@@ -530,7 +530,7 @@ func (n *node) restrict(action string, lasts time.Duration) uint64 {
 // wait returns the first frame from a PEP that is as wanted, from a place on.
 func (n *node) wait(t testing.TB, from int, want func(*stream.Frame) bool) stream.Frame {
 	t.Helper()
-	deadline := time.NewTimer(10 * time.Second)
+	deadline := time.NewTimer(time.Minute)
 	defer deadline.Stop()
 	for {
 		n.mu.Lock()

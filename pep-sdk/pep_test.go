@@ -43,7 +43,7 @@ func stop(t testing.TB, p *PEP) {
 
 func ready(t testing.TB, p *PEP) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := p.WaitReady(ctx); err != nil {
 		t.Fatal(err)
@@ -53,7 +53,7 @@ func ready(t testing.TB, p *PEP) {
 // until waits for a state of the PEP.
 func until(t testing.TB, p *PEP, what string, is func(Status) bool) {
 	t.Helper()
-	deadline := time.NewTimer(10 * time.Second)
+	deadline := time.NewTimer(time.Minute)
 	defer deadline.Stop()
 	for {
 		v := p.view.Load()

@@ -232,7 +232,7 @@ func TestACandidateRunsUnderTheBudget(t *testing.T) {
 			if d := s.decisionOf(a); d.Effect != "DENY" || !d.has("tenants/acme/spy/evaluation_error") {
 				t.Errorf("%d %s", a.status, a.text)
 			}
-			if took := time.Since(began); took > 15*time.Second {
+			if took := time.Since(began); took > time.Minute {
 				t.Errorf("it took %s", took)
 			}
 			if d := s.decide("pep", instance(engineer())); d.Effect != "ALLOW" {

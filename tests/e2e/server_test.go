@@ -175,7 +175,7 @@ func folder(t *testing.T, all files) string {
 }
 
 const (
-	patience = 20 * time.Second      // until something that must come counts as missing
+	patience = time.Minute           // until something that must come counts as missing
 	interval = 20 * time.Millisecond // between two looks
 )
 

@@ -202,7 +202,7 @@ func (p *printed) address() string {
 }
 
 const (
-	patience = 30 * time.Second // until something that must come counts as missing
+	patience = time.Minute // until something that must come counts as missing
 	interval = 5 * time.Millisecond
 )
 

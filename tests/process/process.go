@@ -19,7 +19,7 @@ import (
 
 const (
 	startTimeout = 60 * time.Second // for a server to answer
-	stopTimeout  = 10 * time.Second // for a server to end before it is killed
+	stopTimeout  = 60 * time.Second // for a server to end before it is killed
 	pollInterval = 20 * time.Millisecond
 )
 

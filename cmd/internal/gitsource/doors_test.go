@@ -32,7 +32,7 @@ func secretFile(t *testing.T, text string) string {
 	return file
 }
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // await looks until done, and fails the test where that takes too long.
 func await(t *testing.T, what string, done func() bool) {

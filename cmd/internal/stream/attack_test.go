@@ -106,7 +106,7 @@ func TestWhoDoesNotKeepTheProtocolIsDropped(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		for _, data := range says {
 			if err := ws.Write(ctx, websocket.MessageBinary, data); err != nil {
 				break // it was dropped on the way
@@ -184,7 +184,7 @@ func TestTheDoorIsShutToStrangers(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	header := http.Header{"Authorization": {"Bearer acme shop"}}
 	ws, _, err := websocket.Dial(ctx, s.url+Path, &websocket.DialOptions{HTTPHeader: header, Subprotocols: []string{"xiezhi.v0"}})
@@ -219,7 +219,7 @@ func TestWhoReadsAndNeverAcknowledgesIsDropped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := ws.Write(ctx, websocket.MessageBinary, w.model("mute", nil, "acme").greet()); err != nil {
 		t.Fatal(err)

@@ -217,7 +217,7 @@ func (r *real) connect(token, id string, tenants ...string) (*client, error) {
 	if token != "" {
 		header.Set("Authorization", "Bearer "+token)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	ws, _, err := websocket.Dial(ctx, r.url+Path, &websocket.DialOptions{Subprotocols: []string{wire.Subprotocol}, HTTPHeader: header, HTTPClient: r.client})
 	if err != nil {
@@ -273,7 +273,7 @@ func TestSelfPoliciesSayWhoReceivesWhat(t *testing.T) {
 	if bye := c.ends(); bye == nil {
 		t.Error("no bye")
 	}
-	if took := time.Since(began); took > time.Second {
+	if took := time.Since(began); took > 4*time.Second {
 		t.Errorf("a role taken back ends the connection after %s", took)
 	}
 	began = time.Now()
@@ -281,7 +281,7 @@ func TestSelfPoliciesSayWhoReceivesWhat(t *testing.T) {
 	if bye := all.ends(); bye == nil {
 		t.Error("no bye")
 	}
-	if took := time.Since(began); took > time.Second {
+	if took := time.Since(began); took > 4*time.Second {
 		t.Errorf("a revoked token ends the connection after %s", took)
 	}
 	r.mustBeTurnedAway(gateway, "gateway", "*")

@@ -27,7 +27,7 @@ func (r *real) sdk(address string, token string) *pep.PEP {
 		}
 	}))
 	r.t.Cleanup(api.Close)
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	p, err := pep.New(ctx, pep.Config{
 		Server: api.URL, Token: func() (string, error) { return token, nil }, ID: "sdk", Tenants: []string{"acme"},

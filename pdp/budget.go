@@ -3,6 +3,7 @@ package pdp
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -13,17 +14,20 @@ type budget struct {
 	context.Context
 	until time.Time
 
-	mu     sync.Mutex
-	timed  context.Context // nil: nobody waits
+	mu    sync.Mutex // of who makes timed
+	timed atomic.Pointer[timed]
+}
+
+// timed is the budget for who waits.
+type timed struct {
+	context.Context
 	cancel context.CancelFunc
 }
 
 // waited reports whether somebody waits, or did. It may still hold the context
 // then, which must stay ended.
 func (b *budget) waited() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.timed != nil
+	return b.timed.Load() != nil
 }
 
 func (b *budget) begin(ctx context.Context, d time.Duration) {
@@ -42,24 +46,24 @@ func (b *budget) Deadline() (time.Time, bool) {
 func (b *budget) Done() <-chan struct{} {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.timed == nil {
-		b.timed, b.cancel = context.WithDeadline(b.Context, b.until)
+	t := b.timed.Load()
+	if t == nil {
+		t = &timed{}
+		t.Context, t.cancel = context.WithDeadline(b.Context, b.until)
+		b.timed.Store(t)
 	}
-	return b.timed.Done()
+	return t.Done()
 }
 
 // Err implements context.Context.
 func (b *budget) Err() error {
-	b.mu.Lock()
-	timed := b.timed
-	b.mu.Unlock()
-	if timed != nil {
-		return timed.Err()
+	if t := b.timed.Load(); t != nil {
+		return t.Err()
 	}
 	if err := b.Context.Err(); err != nil {
 		return err
 	}
-	if !time.Now().Before(b.until) {
+	if time.Until(b.until) <= 0 {
 		return context.DeadlineExceeded
 	}
 	return nil
@@ -68,20 +72,15 @@ func (b *budget) Err() error {
 // Value implements context.Context. Package context looks for its own kind
 // here: it finds the timer, or starts it.
 func (b *budget) Value(key any) any {
-	b.mu.Lock()
-	timed := b.timed
-	b.mu.Unlock()
-	if timed != nil {
-		return timed.Value(key)
+	if t := b.timed.Load(); t != nil {
+		return t.Value(key)
 	}
 	return b.Context.Value(key)
 }
 
 // end stops the timer, if there is one. Who still waits sees the end.
 func (b *budget) end() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.cancel != nil {
-		b.cancel()
+	if t := b.timed.Load(); t != nil {
+		t.cancel()
 	}
 }

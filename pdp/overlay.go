@@ -2,8 +2,8 @@ package pdp
 
 import "github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 
-// overlay makes changed copies of a request's objects in memory that the next
-// question gets. They live as long as the question; a decision holds none.
+// overlay makes a request's objects in memory that the next question gets. They
+// live as long as the question; a decision holds none.
 type overlay struct {
 	members []authz.Member
 	starts  []int // of the objects among them
@@ -12,7 +12,6 @@ type overlay struct {
 // with is [authz.Value.With] into the overlay.
 func (o *overlay) with(v authz.Value, name string, value authz.Value) authz.Value {
 	start := len(o.members)
-	o.starts = append(o.starts, start)
 	put := false
 	for _, m := range v.Members() {
 		if !put && m.Name >= name {
@@ -27,17 +26,46 @@ func (o *overlay) with(v authz.Value, name string, value authz.Value) authz.Valu
 	if !put {
 		o.members = append(o.members, authz.Member{Name: name, Value: value})
 	}
-	object, _ := authz.ObjectValue(o.members[start:len(o.members):len(o.members)]...) // no name is twice there
-	return object
+	return o.since(start)
 }
 
-// entity returns the request with other properties of its subject or resource.
-func (o *overlay) entity(request authz.Value, name string, before, after authz.Value) authz.Value {
-	if same(before, after) {
-		return request
+// request is [authz.Request.Value] in the overlay.
+func (o *overlay) request(r *authz.Request) authz.Value {
+	action := o.object(authz.Member{Name: "name", Value: authz.StringValue(r.Action.Name)}, authz.Member{Name: "properties", Value: r.Action.Properties})
+	return o.object(
+		authz.Member{Name: "action", Value: action},
+		authz.Member{Name: "context", Value: r.Context},
+		authz.Member{Name: "resource", Value: o.entity(&r.Resource)},
+		authz.Member{Name: "subject", Value: o.entity(&r.Subject)},
+		authz.Member{Name: "tenant", Value: authz.StringValue(r.Tenant)},
+	)
+}
+
+func (o *overlay) entity(e *authz.Entity) authz.Value {
+	return o.object(
+		authz.Member{Name: "id", Value: authz.StringValue(e.ID)},
+		authz.Member{Name: "properties", Value: e.Properties},
+		authz.Member{Name: "type", Value: authz.StringValue(e.Type)},
+	)
+}
+
+// object returns the object of the members that are not null.
+func (o *overlay) object(members ...authz.Member) authz.Value {
+	start := len(o.members)
+	for i := range members {
+		if members[i].Value.Kind() != authz.KindNull {
+			o.members = append(o.members, members[i])
+		}
 	}
-	entity, _ := request.Get(name)
-	return o.with(request, name, o.with(entity, "properties", after))
+	return o.since(start)
+}
+
+// since returns the object of the members from start on.
+func (o *overlay) since(start int) authz.Value {
+	o.starts = append(o.starts, start)
+	end := len(o.members)
+	object, _ := authz.ObjectValue(o.members[start:end:end]...) // no name is twice there
+	return object
 }
 
 // holds reports whether any part of the value lies in the overlay.
@@ -65,10 +93,4 @@ func (o *overlay) reset() {
 	if o.members, o.starts = o.members[:0], o.starts[:0]; cap(o.members) > maxKept {
 		o.members = nil
 	}
-}
-
-// same reports whether both are the same object in the same place.
-func same(a, b authz.Value) bool {
-	before, after := a.Members(), b.Members()
-	return len(before) == len(after) && (len(before) == 0 || &before[0] == &after[0])
 }

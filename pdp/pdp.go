@@ -216,7 +216,7 @@ func (p *PDP) MaySelfOn(ctx context.Context, s *Snapshot, req authz.Request) (au
 	defer q.release()
 	s.Release.match.self.match(&q.original, "", q.matched)
 	q.answering = q.matched
-	q.input = Input{Request: &q.original, Value: req.Value(), Now: q.fresh.Now}
+	q.input = Input{Request: &q.original, Value: q.lent.overlay.request(&q.original), Now: q.fresh.Now}
 	if err := p.evaluate(ctx, q); err != nil {
 		return authz.Decision{}, err
 	}

@@ -133,7 +133,7 @@ func (p *PDP) answer(ctx context.Context, q *question, explain bool) error {
 	q.matched = q.snapshot.matchInto(q.matched, &q.original, q.fresh.Now)
 	q.staleBound = q.matched.staleBound(cmp.Or(q.fresh.StaleBound, p.config.StaleBound))
 	failed := p.resolve(ctx, q)
-	q.input = Input{Request: &q.resolved, Value: q.value(), Now: q.fresh.Now, Explain: explain}
+	q.input = Input{Request: &q.resolved, Value: q.lent.overlay.request(&q.resolved), Now: q.fresh.Now, Explain: explain}
 	q.dropFailed(failed)
 	return p.evaluate(ctx, q)
 }

@@ -134,10 +134,3 @@ func (q *question) setAttribute(a Attribute, v authz.Value) {
 	}
 	*properties = q.lent.overlay.with(*properties, property, v)
 }
-
-// value returns the resolved request as policies see it.
-func (q *question) value() authz.Value {
-	v, o := q.original.Value(), &q.lent.overlay
-	v = o.entity(v, "subject", q.original.Subject.Properties, q.resolved.Subject.Properties)
-	return o.entity(v, "resource", q.original.Resource.Properties, q.resolved.Resource.Properties)
-}

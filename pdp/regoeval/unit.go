@@ -41,7 +41,8 @@ func (c *Compiler) compileUnit(ctx context.Context, modules []*module) (*unit, e
 	for _, m := range modules {
 		parsed[m.file] = m.parsed
 	}
-	compiler := ast.NewCompiler().WithCapabilities(c.capabilities).WithDefaultRegoVersion(ast.RegoV1).SetErrorLimit(0)
+	compiler := ast.NewCompiler().WithCapabilities(c.capabilities).WithDefaultRegoVersion(ast.RegoV1).SetErrorLimit(0).
+		WithStageAfterID(ast.StageCheckRecursion, boundTypes)
 	err := waiting(ctx, func() error {
 		if compiler.Compile(parsed); compiler.Failed() {
 			return compiler.Errors

@@ -60,7 +60,7 @@ func (s *Service) Open(ctx context.Context, ask Ask) (c Case, joined bool, err e
 		if err := tx.PutCase(c); err != nil {
 			return err
 		}
-		return tx.Note(&c, Event{At: now, Actor: ask.Requester, Action: "case.open", Detail: ask.Reason})
+		return tx.Note(&c, Event{At: now, Actor: ask.Requester, Action: "open", Detail: ask.Reason})
 	})
 	return c, joined, err
 }
@@ -84,7 +84,7 @@ func (s *Service) join(tx Tx, c *Case, ask Ask, now time.Time) (bool, error) {
 	if err := c.End(Cancelled, "asked_anew", now); err != nil {
 		return false, err
 	}
-	if err := tx.Note(c, Event{At: now, Action: "case.cancelled", Detail: "other rules stand in the way by now"}); err != nil {
+	if err := tx.Note(c, Event{At: now, Action: "cancelled", Detail: "other rules stand in the way by now"}); err != nil {
 		return false, err
 	}
 	return false, tx.PutCase(*c)

@@ -150,7 +150,7 @@ func (s *Service) settle(tx Tx, c *Case, now time.Time) error {
 			return err
 		}
 	}
-	return tx.Note(c, Event{At: now, Action: "case." + string(c.State), Detail: c.Cause})
+	return tx.Note(c, Event{At: now, Action: string(c.State), Detail: c.Cause})
 }
 
 // Cancel takes a case back. Only who asked may, or whom it was asked for.
@@ -162,7 +162,7 @@ func (s *Service) Cancel(ctx context.Context, id string, who Person, why string)
 		if err := c.End(Cancelled, "requester", now); err != nil {
 			return err
 		}
-		return tx.Note(c, Event{At: now, Actor: who, Action: "case.cancelled", Detail: why})
+		return tx.Note(c, Event{At: now, Actor: who, Action: "cancelled", Detail: why})
 	})
 }
 
@@ -176,6 +176,6 @@ func (s *Service) Revoke(ctx context.Context, id string, who Person, why string)
 		if err := tx.EndGrant(c.Grant, "revoked by "+who.String()+": "+why, now); err != nil {
 			return err
 		}
-		return tx.Note(c, Event{At: now, Actor: who, Action: "grant.revoked", Detail: why})
+		return tx.Note(c, Event{At: now, Actor: who, Action: "grant.revoke", Detail: why})
 	})
 }

@@ -186,7 +186,7 @@ func TestAYesOfEverybodyMintsOneGrant(t *testing.T) {
 	for _, e := range d.store.events[c.ID] {
 		actions = append(actions, e.Action)
 	}
-	if got := strings.Join(actions, " "); got != "case.open vote.approve vote.approve vote.approve case.approved grant.revoked" {
+	if got := strings.Join(actions, " "); got != "open vote.approve vote.approve vote.approve approved grant.revoke" {
 		t.Errorf("the timeline is %s", got)
 	}
 }
@@ -321,7 +321,7 @@ func TestTimeRemindsEscalatesAndEndsButNeverApproves(t *testing.T) {
 	for _, e := range d.store.events[c.ID] {
 		actions = append(actions, e.Action)
 	}
-	if got := strings.Join(actions, " "); got != "case.open case.reminded case.reviewers_switched vote.approve case.expired" {
+	if got := strings.Join(actions, " "); got != "open remind reviewers.switch vote.approve expired" {
 		t.Errorf("the timeline is %s", got)
 	}
 }

@@ -68,6 +68,6 @@ type Event struct {
 	At time.Time `json:"at"`
 	// Actor did it; nobody where it was time.
 	Actor  Person `json:"actor"`
-	Action string `json:"action"` // "case.open", "vote.approve", "case.approved", …
+	Action string `json:"action"` // "open", "vote.approve", "approved", …
 	Detail string `json:"detail,omitempty"`
 }

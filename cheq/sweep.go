@@ -40,7 +40,7 @@ func (s *Service) wake(tx Tx, c *Case, now time.Time) error {
 		if err := c.EndGrant(Ended); err != nil {
 			return err
 		}
-		return tx.Note(c, Event{At: now, Action: "grant.expired"})
+		return tx.Note(c, Event{At: now, Action: "grant.expire"})
 	}
 	if err := s.settle(tx, c, now); err != nil || c.State.Settled() {
 		return err
@@ -65,11 +65,11 @@ func (s *Service) wake(tx Tx, c *Case, now time.Time) error {
 func (s Step) action() string {
 	switch {
 	case s.Remind:
-		return "case.reminded"
+		return "remind"
 	case s.Add != nil:
-		return "case.reviewers_added"
+		return "reviewers.add"
 	default:
-		return "case.reviewers_switched"
+		return "reviewers.switch"
 	}
 }
 

@@ -116,8 +116,8 @@ func testCases(t *testing.T, d Driver) {
 
 func testTimelines(t *testing.T, d Driver) {
 	store := d.open(t)
-	c, e := sampleCase(1), cheq.Event{At: now, Actor: me, Action: "case.open", Detail: "为了发布"}
-	later := cheq.Event{At: now.Add(time.Second), Action: "case.expired"}
+	c, e := sampleCase(1), cheq.Event{At: now, Actor: me, Action: "open", Detail: "为了发布"}
+	later := cheq.Event{At: now.Add(time.Second), Action: "expired"}
 	undone := errors.New("undone")
 	update(t, store, func(tx pap.Tx) {
 		if err := errors.Join(rows(t, tx).PutCase(c), rows(t, tx).Note(&c, e)); err != nil {

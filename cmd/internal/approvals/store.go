@@ -1,0 +1,183 @@
+package approvals
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/xiezhi-project/xiezhi/cheq"
+	"github.com/xiezhi-project/xiezhi/pap"
+	"github.com/xiezhi-project/xiezhi/pdp"
+	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
+)
+
+// Config is what a Store is handed; every field is required.
+type Config struct {
+	Store     pap.Store // whose transactions are [cheq.Rows]
+	Active    func() *pdp.Snapshot
+	Directory *pap.Directory
+	// CatchUp makes this node know everything committed so far.
+	CatchUp func(ctx context.Context) error
+	NewID   func() string
+}
+
+// Store implements [cheq.Store]. It is safe for concurrent use.
+type Store struct {
+	config Config
+}
+
+// NewStore returns a Store.
+func NewStore(c Config) *Store { return &Store{c} }
+
+// maxTries is how often an update begins again because something newer was
+// committed meanwhile.
+const maxTries = 10
+
+// Update implements [cheq.Store].
+func (s *Store) Update(ctx context.Context, fn func(cheq.Tx) error) error {
+	for try := 1; ; try++ {
+		err := s.config.Store.Update(ctx, func(tx pap.Tx) error { return s.in(ctx, tx, fn) })
+		behind := errors.Is(err, pap.ErrVersion) || errors.Is(err, pdp.ErrNotReady)
+		if err != nil && (!behind || try == maxTries) {
+			return err
+		}
+		if err := s.config.CatchUp(ctx); err != nil || !behind {
+			return err
+		}
+	}
+}
+
+// View implements [cheq.Store]. What it reads of rules and people is this
+// node's view.
+func (s *Store) View(ctx context.Context, fn func(cheq.Tx) error) error {
+	return s.config.Store.View(ctx, func(tx pap.Tx) error { return s.in(ctx, tx, fn) })
+}
+
+func (s *Store) in(ctx context.Context, tx pap.Tx, fn func(cheq.Tx) error) error {
+	active := s.config.Active()
+	if active == nil {
+		return pdp.ErrNotReady
+	}
+	if err := pap.StillHolds(tx, active.Revision()); err != nil {
+		return err
+	}
+	rows, ok := tx.(cheq.Rows)
+	if !ok {
+		return fmt.Errorf("%T keeps no cases", tx)
+	}
+	return fn(&transaction{Rows: rows, ctx: ctx, tx: tx, active: active, config: &s.config})
+}
+
+// transaction implements [cheq.Tx].
+type transaction struct {
+	cheq.Rows
+	ctx    context.Context
+	tx     pap.Tx
+	active *pdp.Snapshot
+	config *Config
+}
+
+// Rule implements [cheq.World].
+func (t *transaction) Rule(tenant, name string) string {
+	rule, ok := t.active.Release.Rule(name)
+	if _, of, err := pdp.PolicyPlace(name); !ok || err != nil || of != "" && of != tenant {
+		return ""
+	}
+	return rule.Digest.String()
+}
+
+// Template implements [cheq.World].
+func (t *transaction) Template(name string) (*cheq.Template, string) {
+	for _, extension := range []string{".yaml", ".yml"} {
+		path := "approvals/" + name + extension
+		data, err := t.active.Release.Content.File(path)
+		if err != nil {
+			continue
+		}
+		parsed, err := cheq.ParseTemplate(path, data)
+		if err != nil {
+			return nil, "" // a release of before the gate read templates: nobody can be asked
+		}
+		sum := sha256.Sum256(data)
+		return parsed, "sha256:" + hex.EncodeToString(sum[:])
+	}
+	return nil, ""
+}
+
+// Member implements [cheq.World]. A person has the roles of its home: a
+// tenant's none in another, the platform's its platform roles everywhere.
+func (t *transaction) Member(c *cheq.Case, who cheq.Person, p *cheq.People) bool {
+	switch {
+	case who.Tenant != "" && who.Tenant != c.Tenant:
+		return false
+	case p.Role != "":
+		platform := strings.HasPrefix(p.Role, pap.Platform+":")
+		return platform == (who.Tenant == "") && slices.Contains(t.config.Directory.Roles(who.Tenant, who.Name), p.Role)
+	case len(p.Users) > 0:
+		_, err := t.config.Directory.SubjectStanding(who.Tenant, who.Name)
+		return err == nil && p.Named(c.Tenant, who)
+	default:
+		return false
+	}
+}
+
+// Line implements [cheq.World].
+func (t *transaction) Line(who cheq.Person) ([]cheq.Person, error) {
+	names, err := pap.ActsFor(t.tx, who.Tenant, who.Name)
+	if err != nil {
+		return nil, err
+	}
+	line := make([]cheq.Person, len(names))
+	for i, name := range names {
+		line[i] = cheq.Person{Tenant: who.Tenant, Name: name}
+	}
+	return line, nil
+}
+
+// PutCase implements [cheq.Rows]; that a case ended goes into the log.
+func (t *transaction) PutCase(c cheq.Case) error {
+	if err := t.Rows.PutCase(c); err != nil || !c.State.Settled() {
+		return err
+	}
+	return pap.PutCaseEnd(t.tx, c.ID, c.Tenant, c.SettledAt, pap.CaseEnd{State: string(c.State), Grant: c.Grant})
+}
+
+// Note implements [cheq.Rows]; every event is an audit record as well.
+func (t *transaction) Note(c *cheq.Case, e cheq.Event) error {
+	if err := t.Rows.Note(c, e); err != nil {
+		return err
+	}
+	head, err := t.tx.Head()
+	if err != nil {
+		return err
+	}
+	body, err := authz.ValueOf(map[string]any{"state": string(c.State), "cause": c.Cause, "grant": c.Grant, "detail": e.Detail})
+	if err != nil {
+		return err
+	}
+	return t.tx.Audit(authz.AuditRecord{
+		ID: t.config.NewID(), Time: e.At, Kind: authz.AuditChange, Tenant: c.Tenant, Actor: actor(e.Actor),
+		Action: "cheq." + e.Action, Resource: "cheq:" + c.ID, Subject: c.Requester.Name, Revision: head.String(), Body: body,
+	})
+}
+
+// actor names who did something; time has no name.
+func actor(who cheq.Person) string {
+	if who == (cheq.Person{}) {
+		return "xiezhi"
+	}
+	return who.String()
+}
+
+// Mint implements [cheq.Tx].
+func (t *transaction) Mint(g authz.Grant) error { return pap.MintApproved(t.tx, g) }
+
+// EndGrant implements [cheq.Tx].
+func (t *transaction) EndGrant(id, why string, at time.Time) error {
+	return pap.EndApproved(t.tx, id, why, at)
+}

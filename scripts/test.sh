@@ -21,7 +21,7 @@ fi
 
 tools=$(mktemp -d)
 trap 'rm -rf "$tools"' EXIT
-go build -o "$tools/" ./tests/services ./tests/report
+go build -trimpath -o "$tools/" ./tests/services ./tests/report
 
 status=0
 "$tools/services" scripts/test-events.sh | "$tools/report" || status=$?

@@ -85,6 +85,7 @@ type parser struct {
 	open     []Member
 	slab     []Member   // its length is in use
 	expected int        // how many members may still come, at most
+	most     int        // how many were open at one time
 	repeated *repeated  // nil: texts are parts of data
 	room     [64]Member // for open; most documents never have more open at once
 }
@@ -94,8 +95,15 @@ type parser struct {
 var parsers = sync.Pool{New: func() any { return new(parser) }}
 
 func (p *parser) release() {
-	*p = parser{}
+	p.reset()
 	parsers.Put(p)
+}
+
+// reset clears what was in use of the room, which most documents leave empty.
+func (p *parser) reset() {
+	clear(p.room[:min(max(p.most, len(p.open)), len(p.room))])
+	p.data, p.pos, p.maxDepth, p.clean, p.expected = "", 0, 0, false, 0
+	p.open, p.most, p.slab, p.repeated = nil, 0, nil, nil
 }
 
 // mostMembers counts what members begin with, in texts too.
@@ -241,6 +249,7 @@ const slabSize = 256
 
 // close moves what is open from first on to where it stays.
 func (p *parser) close(first int) []Member {
+	p.most = max(p.most, len(p.open))
 	closing := p.open[first:]
 	p.open = p.open[:first]
 	n := len(closing)

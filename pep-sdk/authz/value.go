@@ -110,7 +110,18 @@ func ObjectValue(members ...Member) (Value, error) {
 	return membersValue(KindObject, members), nil
 }
 
+// sortMembers is quick on the few members that most objects have.
 func sortMembers(members []Member) {
+	if len(members) <= 12 {
+		for i := range members {
+			m, j := members[i], i
+			for ; j > 0 && m.Name < members[j-1].Name; j-- {
+				members[j] = members[j-1]
+			}
+			members[j] = m
+		}
+		return
+	}
 	slices.SortFunc(members, func(a, b Member) int { return strings.Compare(a.Name, b.Name) })
 }
 

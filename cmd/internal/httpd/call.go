@@ -47,7 +47,6 @@ func (c *call) run() (err error) {
 			err = errInternal
 		}
 	}()
-	c.time.begin(c.base, callTimeout)
 	defer c.time.end()
 	c.ctx = &c.time
 	if !validHost(c.fiber.Request().Header.Host()) {
@@ -308,14 +307,16 @@ func changedJSON(body any, revision authz.Revision) ([]byte, error) {
 // HeaderRevision carries the revision that an answer is based on.
 const HeaderRevision = "Xiezhi-Revision"
 
+var revisionName = []byte(HeaderRevision)
+
 func (c *call) setRevision(r authz.Revision) {
-	c.fiber.Response().Header.Set(HeaderRevision, r.String())
+	c.fiber.Response().Header.SetCanonical(revisionName, []byte(r.String()))
 }
 
 // logCall writes one line per call, without bodies, query or credential.
 // Decisions and probes that went well are written at debug level only: the
 // audit store has the one, nobody misses the other.
-func (s *Server) logCall(c *call, status int, started time.Time) {
+func (s *Server) logCall(c *call, status int) {
 	level := slog.LevelInfo
 	if status < http.StatusBadRequest && (c.route.Public || slices.Contains(c.route.Rights, RightDecide)) {
 		level = slog.LevelDebug
@@ -330,7 +331,7 @@ func (s *Server) logCall(c *call, status int, started time.Time) {
 		slog.String("method", string(request.Header.Method())),
 		slog.String("path", string(request.URI().PathOriginal())),
 		slog.Int("status", status),
-		slog.Duration("took", s.config.Now().Sub(started)),
+		slog.Duration("took", time.Since(c.time.begun)),
 		slog.String("request_id", s.requestID(c.fiber)),
 		slog.String("remote", c.fiber.Context().RemoteAddr().String()),
 	}

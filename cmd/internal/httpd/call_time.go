@@ -3,23 +3,32 @@ package httpd
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // callTime is the context of one call. It ends after a time and starts a timer
 // only for who waits for that: most calls are answered before anybody does.
+// Whether it has ended is asked many times in one decision, and costs one look
+// at the clock.
 type callTime struct {
 	context.Context // the server's
-	until           time.Time
+	begun, until    time.Time
 
-	mu     sync.Mutex
-	ended  bool
-	timed  context.Context // nil: nobody waits
+	mu    sync.Mutex // orders the first who waits and the end
+	ended atomic.Bool
+	timed atomic.Pointer[timedCall] // nil: nobody waits
+}
+
+// timedCall is a call's time for who waits.
+type timedCall struct {
+	context.Context
 	cancel context.CancelFunc
 }
 
 func (t *callTime) begin(ctx context.Context, d time.Duration) {
-	t.Context, t.until = ctx, time.Now().Add(d)
+	t.Context, t.begun = ctx, time.Now()
+	t.until = t.begun.Add(d)
 }
 
 // Deadline implements context.Context.
@@ -29,28 +38,30 @@ func (t *callTime) Deadline() (time.Time, bool) { return t.until, true }
 func (t *callTime) Done() <-chan struct{} {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.timed == nil {
-		t.timed, t.cancel = context.WithDeadline(t.Context, t.until)
-		if t.ended {
-			t.cancel()
+	timed := t.timed.Load()
+	if timed == nil {
+		timed = &timedCall{}
+		timed.Context, timed.cancel = context.WithDeadline(t.Context, t.until)
+		if t.ended.Load() {
+			timed.cancel()
 		}
+		t.timed.Store(timed)
 	}
-	return t.timed.Done()
+	return timed.Done()
 }
 
 // Err implements context.Context.
 func (t *callTime) Err() error {
-	t.mu.Lock()
-	timed, ended := t.timed, t.ended
-	t.mu.Unlock()
-	switch {
-	case timed != nil:
+	if timed := t.timed.Load(); timed != nil {
 		return timed.Err()
-	case ended:
+	}
+	if t.ended.Load() {
 		return context.Canceled
-	case t.Context.Err() != nil:
-		return t.Context.Err()
-	case !time.Now().Before(t.until):
+	}
+	if err := t.Context.Err(); err != nil {
+		return err
+	}
+	if time.Until(t.until) <= 0 {
 		return context.DeadlineExceeded
 	}
 	return nil
@@ -59,10 +70,7 @@ func (t *callTime) Err() error {
 // Value implements context.Context. Package context looks for its own kind
 // here, having asked for Done: it finds the timer.
 func (t *callTime) Value(key any) any {
-	t.mu.Lock()
-	timed := t.timed
-	t.mu.Unlock()
-	if timed != nil {
+	if timed := t.timed.Load(); timed != nil {
 		return timed.Value(key)
 	}
 	return t.Context.Value(key)
@@ -72,8 +80,8 @@ func (t *callTime) Value(key any) any {
 func (t *callTime) end() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.ended = true
-	if t.cancel != nil {
-		t.cancel()
+	t.ended.Store(true)
+	if timed := t.timed.Load(); timed != nil {
+		timed.cancel()
 	}
 }

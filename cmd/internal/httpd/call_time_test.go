@@ -72,3 +72,13 @@ func TestACallThatNobodyWaitsForTakesNoTimer(t *testing.T) {
 		t.Errorf("%g allocations", n)
 	}
 }
+
+func BenchmarkAskACallsContext(b *testing.B) {
+	var call callTime
+	call.begin(b.Context(), time.Minute)
+	for b.Loop() {
+		if err := call.Err(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -12,6 +12,8 @@ import (
 // HeaderRequestID carries the caller's name for a call, or ours.
 const HeaderRequestID = "X-Request-Id"
 
+var requestIDName = []byte(HeaderRequestID)
+
 // requestIDs numbers the calls that bring no id of their own. They tell calls
 // apart in a log and are no secret.
 type requestIDs struct {
@@ -30,12 +32,12 @@ func newRequestIDs() requestIDs {
 func (s *Server) identify(f *fiber.Ctx) {
 	header := &f.Response().Header
 	if id := f.Request().Header.Peek(HeaderRequestID); len(id) > 0 {
-		header.SetBytesV(HeaderRequestID, id)
+		header.SetCanonical(requestIDName, id)
 		return
 	}
 	var buf [32]byte
 	id := strconv.AppendUint(append(buf[:0], s.ids.prefix...), s.ids.next.Add(1), 10)
-	header.SetBytesV(HeaderRequestID, id)
+	header.SetCanonical(requestIDName, id)
 }
 
 // requestID reads the call's id back.

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/gofiber/fiber/v2"
 )
@@ -95,19 +94,19 @@ func (s *Server) register(r *Route) {
 func (s *Server) handler(r *Route) fiber.Handler {
 	succeeded := s.metrics.answered(r.Operation, r.Status)
 	return func(f *fiber.Ctx) error {
-		started := s.config.Now()
 		c := &call{Server: s, fiber: f, route: r, succeeded: succeeded}
+		c.time.begin(s.base, callTimeout)
 		s.identify(f)
 		if err := c.run(); err != nil {
 			c.fail(err)
 		}
-		s.finish(c, started)
+		s.finish(c)
 		return nil
 	}
 }
 
 // finish sets what every answer carries, counts and logs.
-func (s *Server) finish(c *call, started time.Time) {
+func (s *Server) finish(c *call) {
 	s.protect(c.fiber)
 	status := c.fiber.Response().StatusCode()
 	if c.succeeded != nil && status == c.route.Status {
@@ -115,7 +114,7 @@ func (s *Server) finish(c *call, started time.Time) {
 	} else {
 		s.metrics.answered(c.route.Operation, status).Inc()
 	}
-	s.logCall(c, status, started)
+	s.logCall(c, status)
 }
 
 // protection are the security headers, named as they are sent.
@@ -138,15 +137,15 @@ func (s *Server) protect(f *fiber.Ctx) {
 
 // answerUnrouted answers what no route takes and what fasthttp refuses.
 func (s *Server) answerUnrouted(f *fiber.Ctx, err error) error {
-	started := s.config.Now()
-	s.identify(f)
 	c := &call{Server: s, fiber: f, route: &Route{Operation: "none"}}
+	c.time.begin(s.base, callTimeout)
+	s.identify(f)
 	status := statusOf(err)
 	if status == http.StatusMethodNotAllowed && string(f.Request().Header.Method()) == http.MethodOptions {
 		f.Status(http.StatusNoContent) // Allow is set; other origins get nothing
 	} else {
 		c.fail(httpError(status))
 	}
-	s.finish(c, started)
+	s.finish(c)
 	return nil
 }

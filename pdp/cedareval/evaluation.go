@@ -23,7 +23,7 @@ type evaluation struct {
 	noRoles  bool // the roles property is not a list of strings
 	work     int  // see maxSetWork
 	over     bool // the budget is spent
-	*scratch
+	scratch
 }
 
 func (e *evaluation) run() {

@@ -18,7 +18,7 @@ type program struct {
 	schema     *Schema // of platform and tenants; nil for none
 	selfSchema *Schema
 	branches   []pdp.Branch
-	pool       sync.Pool // of *scratch
+	pool       sync.Pool // of *evaluation: what is over lends the next one its scratch
 }
 
 // unit is the statements that are looked up together: those of the platform,
@@ -120,11 +120,11 @@ func (p *program) evaluate(ctx context.Context, in *pdp.Input, policies []*pdp.P
 	for _, policy := range policies {
 		answered = pdp.NextOutcome(answered, policy)
 	}
-	e := evaluation{ctx: ctx, program: p, in: in, outcomes: answered[len(out):], hits: hits}
-	e.scratch, _ = p.pool.Get().(*scratch)
-	if e.scratch == nil {
-		e.scratch = &scratch{at: make([]int32, len(p.policies)), record: types.RecordMap{}}
+	e, _ := p.pool.Get().(*evaluation)
+	if e == nil {
+		e = &evaluation{scratch: scratch{at: make([]int32, len(p.policies)), record: types.RecordMap{}}}
 	}
+	e.ctx, e.program, e.in, e.outcomes, e.hits = ctx, p, in, answered[len(out):], hits
 	defer e.finish()
 	e.run()
 	return answered
@@ -156,6 +156,7 @@ func (e *evaluation) finish() {
 		e.failAll(pdp.CausePolicyError, fmt.Sprintf("the Cedar evaluator panicked: %v", r))
 		return // the scratch may be in disorder
 	}
+	pool := &e.program.pool
 	for i := range e.outcomes {
 		if slot := e.outcomes[i].Policy.Slot(); slot < len(e.at) {
 			e.at[slot] = 0
@@ -165,9 +166,9 @@ func (e *evaluation) finish() {
 	clear(e.kept)
 	clear(e.scratch.roles)
 	clear(e.scratch.record)
-	*e.scratch = scratch{
+	*e = evaluation{scratch: scratch{
 		at: e.at, units: e.units[:0], here: e.here[:0], candidates: e.candidates[:0], batch: e.batch[:0], kept: e.kept[:0],
 		roles: e.scratch.roles[:0], record: e.scratch.record, names: e.names,
-	}
-	e.program.pool.Put(e.scratch)
+	}}
+	pool.Put(e)
 }

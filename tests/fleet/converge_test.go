@@ -20,7 +20,7 @@ import (
 // answer the same.
 func TestFleetConvergesThroughCrashesCutsAndFreezes(t *testing.T) {
 	leavesNothing(t)
-	n := sized(250, 1000)
+	n := sized(100, 1000)
 	tenants := []string{"acme", "globex"}
 	site := start(t, tenants...)
 	var roads []*road
@@ -178,7 +178,7 @@ func leavesNothing(t *testing.T) {
 	t.Helper()
 	routines, files := runtime.NumGoroutine(), openFiles(t)
 	t.Cleanup(func() {
-		await(t, 10*time.Second, func() string {
+		await(t, patience, func() string {
 			if now := runtime.NumGoroutine(); now > routines {
 				stacks := make([]byte, 1<<20)
 				return fmt.Sprintf("%d goroutines, %d before\n%s", now, routines, stacks[:runtime.Stack(stacks, true)])

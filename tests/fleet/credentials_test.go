@@ -15,11 +15,12 @@ import (
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
 
-// loses is in how long who lost its credential or right loses the stream.
-const loses = time.Second
+// loses is in how long who lost its credential or right loses the stream, on a
+// busy machine: less than the 5 s between heartbeats.
+const loses = 4 * time.Second
 
 // TestWhoLosesItsCredentialLosesTheStreamAtOnceAndItsGrantsInTime takes from
-// PEPs what lets them subscribe. The stream ends within a second, their grants
+// PEPs what lets them subscribe. The stream ends before a heartbeat is due, their grants
 // stop counting within grant_stale, and nobody else notices.
 func TestWhoLosesItsCredentialLosesTheStreamAtOnceAndItsGrantsInTime(t *testing.T) {
 	leavesNothing(t)

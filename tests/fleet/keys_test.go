@@ -156,7 +156,7 @@ func TestKeysRotateAndAreRevokedUnderLoad(t *testing.T) {
 	leavesNothing(t)
 	s := start(t, "acme")
 	roads := []*road{s.build(t), s.build(t)}
-	f := s.muster(t, sized(60, 100), roads, "acme")
+	f := s.muster(t, sized(10, 100), roads, "acme")
 	f.mayClose = true
 	f.each(t, func(m *member) error { return m.start(t.Context()) })
 	f.await(t, authz.Revision{Release: 1})

@@ -14,58 +14,69 @@ import (
 // texts are not. What others wrote is for [ParseAuditRecord]. Errors are
 // [*FieldError]s.
 func ReadAuditRecord(data []byte) (AuditRecord, error) {
-	var r AuditRecord
 	// Before the body all values are texts, in which quotes are escaped.
 	const bodyName = `,"body":`
 	end := bytes.Index(data, []byte(bodyName))
 	if end < 0 {
-		return r, &FieldError{Detail: "it has no body"}
+		return AuditRecord{}, &FieldError{Detail: "it has no body"}
 	}
 	body, whole := bytes.CutSuffix(data[end+len(bodyName):], []byte{'}'})
 	if !whole || !wellFormed(body) {
-		return r, &FieldError{Path: "/body", Detail: "not JSON"}
+		return AuditRecord{}, &FieldError{Path: "/body", Detail: "not JSON"}
 	}
-	p := parser{data: string(data[:end])}
-	var at string
-	for _, member := range [...]struct {
-		name     string
-		optional bool
-		text     *string
-	}{
-		{`{"id":`, false, &r.ID}, {`,"time":`, false, &at}, {`,"kind":`, false, (*string)(&r.Kind)}, {`,"tenant":`, true, &r.Tenant},
-		{`,"actor":`, false, &r.Actor}, {`,"subject":`, true, &r.Subject}, {`,"action":`, false, &r.Action},
-		{`,"resource":`, true, &r.Resource}, {`,"effect":`, true, &r.Effect}, {`,"revision":`, true, &r.Revision},
-	} {
-		if err := p.member(member.name, member.optional, member.text); err != nil {
-			return AuditRecord{}, err
-		}
+	e := envelope{parser: parser{data: string(data[:end])}}
+	r := AuditRecord{BodyJSON: body[:len(body):len(body)]}
+	r.ID = e.text(`{"id":`)
+	at := e.text(`,"time":`)
+	r.Kind = AuditKind(e.text(`,"kind":`))
+	r.Tenant = e.optional(`,"tenant":`)
+	r.Actor = e.text(`,"actor":`)
+	r.Subject = e.optional(`,"subject":`)
+	r.Action = e.text(`,"action":`)
+	r.Resource = e.optional(`,"resource":`)
+	r.Effect = e.optional(`,"effect":`)
+	r.Revision = e.optional(`,"revision":`)
+	if e.err == nil && e.parser.pos != len(e.parser.data) {
+		e.err = e.parser.fault("unexpected member")
 	}
-	if p.pos != len(p.data) {
-		return AuditRecord{}, p.fault("unexpected member")
+	if e.err != nil {
+		return AuditRecord{}, e.err
 	}
 	var err error
 	if r.Time, err = time.Parse(time.RFC3339Nano, at); err != nil {
 		return AuditRecord{}, Under(err, "/time")
 	}
-	r.BodyJSON = body[:len(body):len(body)]
 	return r, nil
 }
 
-// member reads the text of the member whose name comes next.
-func (p *parser) member(name string, optional bool, to *string) (err error) {
-	rest := p.data[p.pos:]
-	if !strings.HasPrefix(rest, name) {
-		if optional {
-			return nil
-		}
-		return p.fault("%s is expected", name)
+// envelope reads the members before the body, one behind the other, until one
+// fails.
+type envelope struct {
+	parser parser
+	err    error
+}
+
+// text reads the member whose beginning is given.
+func (e *envelope) text(name string) (text string) {
+	p := &e.parser
+	rest, found := strings.CutPrefix(p.data[p.pos:], name)
+	switch {
+	case e.err != nil:
+	case !found || !strings.HasPrefix(rest, `"`):
+		e.err = p.fault("%s and a text are expected", name)
+	default:
+		p.pos += len(name)
+		text, e.err = p.text()
 	}
-	p.pos += len(name)
-	if !strings.HasPrefix(rest[len(name):], `"`) {
-		return p.fault("a text is expected")
+	return text
+}
+
+// optional reads the member if it comes next.
+func (e *envelope) optional(name string) string {
+	if !strings.HasPrefix(e.parser.data[e.parser.pos:], name) {
+		return ""
 	}
-	*to, err = p.text()
-	return err
+	return e.text(name)
 }
 
 // wellFormed reports whether data is one JSON value without white space around

@@ -1,0 +1,203 @@
+package sqlite
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"slices"
+
+	"github.com/klauspost/compress/s2"
+
+	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
+)
+
+// What makes a block. Fewer records, and those that are much longer than usual,
+// are worth no block.
+const (
+	blockLeast = 64      // records
+	blockMost  = 512     // records
+	blockBytes = 1 << 20 // of records, after which a block ends
+	// bucketBytes is how much of their ids the records of a block share. Of a
+	// ULID it is the time in steps of 2^15 ms.
+	bucketBytes = 7
+)
+
+// bucket is what an id shares with all others of its block.
+func bucket(id string) string { return id[:min(len(id), bucketBytes)] }
+
+// afterBucket is greater than every id of the bucket, since no UTF-8 has this
+// byte.
+func afterBucket(id string) string { return bucket(id) + "\xff" }
+
+var errDamaged = errors.New("it is damaged on disk: its records cannot be read")
+
+// block is a row of blocks. Its blobs end with their checksums.
+type block struct {
+	number           int64
+	first, last      string
+	earliest, latest int64
+	names, ids, data []byte
+}
+
+// damaged says which block it is.
+func (b *block) damaged() error {
+	return fmt.Errorf("block %d of decision records, %s to %s: %w", b.number, b.first, b.last, errDamaged)
+}
+
+// appendRaw appends a record as blocks hold it: its time, its texts in order of
+// textColumns, its body, each behind its length.
+func appendRaw(raw []byte, r *authz.AuditRecord) []byte {
+	raw = binary.AppendVarint(raw, r.Time.UnixMicro())
+	for _, text := range textsOf(r) {
+		raw = append(binary.AppendUvarint(raw, uint64(len(text))), text...)
+	}
+	start := len(raw) + 4
+	raw = r.AppendBody(append(raw, 0, 0, 0, 0))
+	binary.LittleEndian.PutUint32(raw[start-4:], uint32(len(raw)-start))
+	return raw
+}
+
+// newBlock makes a block of the first of some records, which are in order of
+// their ids and share a bucket, and says how many it took. room is memory for
+// them.
+func newBlock(records []authz.AuditRecord, most int, room []byte) (b *block, taken int, raw []byte) {
+	raw = room[:0]
+	b = &block{first: records[0].ID, earliest: records[0].Time.UnixMicro(), latest: records[0].Time.UnixMicro()}
+	var ids, names marks
+	for taken < min(len(records), most) && len(raw) < blockBytes {
+		r := &records[taken]
+		raw = appendRaw(raw, r)
+		at := r.Time.UnixMicro()
+		b.last, b.earliest, b.latest = r.ID, min(b.earliest, at), max(b.latest, at)
+		texts := textsOf(r)
+		ids = append(ids, markOf(columnID, texts[columnID]))
+		for _, column := range markedColumns {
+			names = append(names, markOf(column, texts[column]))
+		}
+		taken++
+	}
+	b.ids, b.names = ids.sealed(), names.sealed()
+	b.data = sealed(s2.Encode(nil, raw))
+	return b, taken, raw
+}
+
+// each reads the records of a block in order of their ids, while it is told to
+// go on. A record is valid until the next one.
+func (b *block) each(fn func(*rawRecord) bool) error {
+	data, whole := unsealed(b.data)
+	if !whole {
+		return b.damaged()
+	}
+	raw, err := s2.Decode(nil, data)
+	if err != nil {
+		return b.damaged()
+	}
+	for len(raw) > 0 {
+		var r rawRecord
+		if raw = r.cut(raw); raw == nil {
+			return b.damaged()
+		}
+		if !fn(&r) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// rawRecord is a record inside a block's memory.
+type rawRecord struct {
+	at    int64
+	texts [len(textColumns)][]byte
+	body  []byte
+}
+
+// cut reads the first record and returns what is behind it, nil if there is no
+// whole one.
+func (r *rawRecord) cut(raw []byte) []byte {
+	at, n := binary.Varint(raw)
+	if n <= 0 {
+		return nil
+	}
+	r.at, raw = at, raw[n:]
+	for i := range r.texts {
+		size, n := binary.Uvarint(raw)
+		if n <= 0 || size > uint64(len(raw)-n) {
+			return nil
+		}
+		r.texts[i], raw = raw[n:n+int(size)], raw[n+int(size):]
+	}
+	if len(raw) < 4 {
+		return nil
+	}
+	size := int(binary.LittleEndian.Uint32(raw))
+	if raw = raw[4:]; size > len(raw) {
+		return nil
+	}
+	r.body = raw[:size]
+	return raw[size:]
+}
+
+// record copies it out of the block.
+func (r *rawRecord) record() authz.AuditRecord {
+	text := func(column int) string { return string(r.texts[column]) }
+	return authz.AuditRecord{
+		ID: text(columnID), Time: timeOf(r.at), Kind: authz.AuditKind(text(columnKind)), Tenant: text(columnTenant), Actor: text(columnActor),
+		Subject: text(columnSubject), Action: text(columnAction), Resource: text(columnResource), Effect: text(columnEffect),
+		Revision: text(columnRevision), Body: bodyOf(r.body),
+	}
+}
+
+// marks stand for texts of columns, four bytes each: who looks for a text that
+// has no mark need not read the records.
+type marks []uint32
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func markOf(column int, text string) uint32 {
+	return crc32.Update(uint32(column), castagnoli, []byte(text))
+}
+
+// sealed writes each mark once, in order.
+func (m marks) sealed() []byte {
+	slices.Sort(m)
+	m = slices.Compact(m)
+	data := make([]byte, 0, 4*len(m)+sumBytes)
+	for _, mark := range m {
+		data = binary.LittleEndian.AppendUint32(data, mark)
+	}
+	return sealed(data)
+}
+
+// marked reports whether a mark is among those that sealed wrote.
+func marked(data []byte, mark uint32) bool {
+	low, high := 0, len(data)/4
+	for low < high {
+		middle := (low + high) / 2
+		switch found := binary.LittleEndian.Uint32(data[4*middle:]); {
+		case found == mark:
+			return true
+		case found < mark:
+			low = middle + 1
+		default:
+			high = middle
+		}
+	}
+	return false
+}
+
+const sumBytes = 4
+
+// sealed appends the data's checksum.
+func sealed(data []byte) []byte {
+	return binary.LittleEndian.AppendUint32(data, crc32.Checksum(data, castagnoli))
+}
+
+// unsealed returns the data without its checksum, and whether that is right.
+func unsealed(data []byte) ([]byte, bool) {
+	end := len(data) - sumBytes
+	if end < 0 {
+		return nil, false
+	}
+	return data[:end], crc32.Checksum(data[:end], castagnoli) == binary.LittleEndian.Uint32(data[end:])
+}

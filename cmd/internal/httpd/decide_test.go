@@ -267,7 +267,7 @@ func TestDecideWaitsForTheRevisionAskedFor(t *testing.T) {
 	if g.status != http.StatusServiceUnavailable || g.code() != "revision_unavailable" || g.header.Get("Retry-After") == "" {
 		t.Errorf("one that this node has not applied: %d %s", g.status, g.text)
 	}
-	if waited := time.Since(started); waited > time.Second {
+	if waited := time.Since(started); waited >= defaultRevisionWait {
 		t.Errorf("it waited %s", waited)
 	}
 	answered := make(chan got, 1)

@@ -7,11 +7,15 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -184,10 +188,29 @@ func newRig(t testing.TB, files map[string]string) *rig {
 // build makes the server without serving.
 func build(t testing.TB, files map[string]string, config Config) *rig {
 	t.Helper()
+	dir := t.TempDir()
+	if files == nil {
+		return assemble(t, dir, config)
+	}
+	s := populated(t, files)
+	if err := os.CopyFS(dir, s.database); err != nil {
+		t.Fatal(err)
+	}
+	r := assemble(t, dir, config)
+	maps.Copy(r.tokens, s.tokens)
+	if err := r.node.feed.Sync(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// assemble puts the server together on the database in the folder.
+func assemble(t testing.TB, dir string, config Config) *rig {
+	t.Helper()
 	ctx := context.Background()
 	r := &rig{t: t, log: &bytes.Buffer{}, tokens: map[string]string{}, record: &recorder{}}
 	var err error
-	if r.node.store, err = sqlite.Open(ctx, t.TempDir(), sqlite.Options{}); err != nil {
+	if r.node.store, err = sqlite.Open(ctx, dir, sqlite.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -226,10 +249,74 @@ func build(t testing.TB, files map[string]string, config Config) *rig {
 		t.Fatal(err)
 	}
 	r.schema = newSchemas(t, r.openapi)
-	if files != nil {
-		r.populate(ctx, files)
-	}
 	return r
+}
+
+// seed is a database that populate filled, and the tokens in it.
+type seed struct {
+	database fstest.MapFS
+	tokens   map[string]string
+}
+
+// seeds are by the digest of the files: a test begins with a copy.
+var seeds = struct {
+	sync.Mutex
+	by map[bundles.Digest]seed
+}{by: map[bundles.Digest]seed{}}
+
+// populated fills a database, or returns the one that was filled with the same
+// files before.
+func populated(t testing.TB, files map[string]string) seed {
+	t.Helper()
+	content := policyContent(t, files)
+	seeds.Lock()
+	defer seeds.Unlock()
+	if s, ok := seeds.by[content.Digest()]; ok {
+		return s
+	}
+	dir := t.TempDir()
+	r := assemble(t, dir, Config{})
+	r.populate(context.Background(), content)
+	if err := r.node.store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s := seed{database: fstest.MapFS{}, tokens: r.tokens}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		data, err := os.ReadFile(filepath.Join(dir, entry.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.database[entry.Name()] = &fstest.MapFile{Data: data, Mode: 0o600}
+	}
+	seeds.by[content.Digest()] = s
+	return s
+}
+
+// policyContent is files beside the shipped self policies.
+func policyContent(t testing.TB, files map[string]string) *bundles.Content {
+	t.Helper()
+	shipped, err := engine.Shipped()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []bundles.File
+	for _, f := range shipped.Files() {
+		if strings.HasPrefix(f.Path, "self/") {
+			all = append(all, f)
+		}
+	}
+	for path, text := range files {
+		all = append(all, bundles.File{Path: path, Data: []byte(text)})
+	}
+	content, err := bundles.NewContent(all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
 }
 
 type useCounter struct{ pap *pap.Service }
@@ -246,8 +333,8 @@ func (u *useCounter) SpentUses(ctx context.Context, grants []*authz.Grant) ([]st
 	return u.pap.SpentUses(ctx, grants)
 }
 
-// populate publishes files beside the shipped self policies and makes callers.
-func (r *rig) populate(ctx context.Context, files map[string]string) {
+// populate publishes the content and makes callers.
+func (r *rig) populate(ctx context.Context, content *bundles.Content) {
 	r.t.Helper()
 	must := func(err error) {
 		r.t.Helper()
@@ -256,19 +343,6 @@ func (r *rig) populate(ctx context.Context, files map[string]string) {
 		}
 	}
 	actor := admin.LocalActor()
-	shipped, err := engine.Shipped()
-	must(err)
-	var all []bundles.File
-	for _, f := range shipped.Files() {
-		if strings.HasPrefix(f.Path, "self/") {
-			all = append(all, f)
-		}
-	}
-	for path, text := range files {
-		all = append(all, bundles.File{Path: path, Data: []byte(text)})
-	}
-	content, err := bundles.NewContent(all)
-	must(err)
 	must(admin.EnsureRoles(ctx, r.node.pap, actor))
 	for _, id := range []string{"acme", "globex"} {
 		_, _, err := r.node.pap.CreateTenant(ctx, actor, pap.Tenant{ID: id, Name: id})
@@ -290,7 +364,7 @@ func (r *rig) populate(ctx context.Context, files map[string]string) {
 		must(err)
 		r.tokens[c.key] = text
 	}
-	_, _, err = r.node.pap.PublishContent(ctx, actor, content, "test", false)
+	_, _, err := r.node.pap.PublishContent(ctx, actor, content, "test", false)
 	must(err)
 }
 

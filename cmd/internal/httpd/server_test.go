@@ -136,7 +136,7 @@ func TestReadinessNamesWhatFails(t *testing.T) {
 	if g := ready(); g.status != 503 || g.at("/failed/0") != "release" || g.at("/failed/1") != nil {
 		t.Errorf("without a release: %d %s", g.status, g.text)
 	}
-	r.populate(context.Background(), testPolicies())
+	r.populate(context.Background(), policyContent(t, testPolicies()))
 	if g := ready(); g.status != 503 {
 		t.Errorf("the answer is kept for a moment: %d %s", g.status, g.text)
 	}

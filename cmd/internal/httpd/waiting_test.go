@@ -74,7 +74,7 @@ func TestTooManyWaitsAreRefusedAndRevocationsAreNot(t *testing.T) {
 		if all == waitsPerToken {
 			break
 		}
-		if time.Since(began) > 10*time.Second {
+		if time.Since(began) > time.Minute {
 			t.Fatalf("%d wait", all)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -109,6 +110,9 @@ type PDP struct {
 
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced at each activation
+
+	freeMemory func() // of the runtime
+	givingBack atomic.Bool
 }
 
 // New returns a PDP without a release: it answers ErrNotReady until Activate.
@@ -122,7 +126,7 @@ func New(config Config) *PDP {
 	if config.Freshness == nil {
 		config.Freshness = func() authz.Freshness { return authz.Freshness{Now: config.Now(), Grants: true} }
 	}
-	return &PDP{config: config, changed: make(chan struct{}), turns: make(chan struct{}, 2*runtime.GOMAXPROCS(0))}
+	return &PDP{config: config, changed: make(chan struct{}), turns: make(chan struct{}, 2*runtime.GOMAXPROCS(0)), freeMemory: debug.FreeOSMemory}
 }
 
 // Activate swaps the snapshot. Decisions under way end on the one they began
@@ -130,7 +134,9 @@ func New(config Config) *PDP {
 func (p *PDP) Activate(s *Snapshot) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.active.Store(s)
+	if replacesLarge(p.active.Swap(s), s) {
+		p.giveBack()
+	}
 	close(p.changed)
 	p.changed = make(chan struct{})
 }

@@ -15,6 +15,7 @@ type Tables struct {
 	seed     maphash.Seed
 	shards   *[tableShards]map[string]authz.Value // tenant → object: table name → content; nil: no tenants
 	count    int
+	read     int // bytes of text that were read to make them of others
 }
 
 // tableShards is in how many maps the tenants are kept: a change copies those
@@ -59,7 +60,7 @@ type tableWriter struct {
 
 // newTableWriter expects so many bytes of text.
 func newTableWriter(before *Tables, bytes int) *tableWriter {
-	w := &tableWriter{share: newSharer(bytes), tables: &Tables{Platform: before.Platform, seed: before.seed, count: before.count, shards: new([tableShards]map[string]authz.Value)}}
+	w := &tableWriter{share: newSharer(bytes), tables: &Tables{Platform: before.Platform, seed: before.seed, count: before.count, read: bytes, shards: new([tableShards]map[string]authz.Value)}}
 	if before.shards == nil {
 		w.tables.seed = maphash.MakeSeed()
 	} else {

@@ -87,7 +87,7 @@ func (b *bench) tableMemory(c *child) error {
 		if w.Error != "" {
 			return w, 0, errors.New(w.Error)
 		}
-		rss, err = resident(c.pid())
+		rss, err = settled(c.pid())
 		return w, rss, err
 	}
 	rest, restRSS, err := weigh()
@@ -112,6 +112,20 @@ func (b *bench) tableMemory(c *child) error {
 	add(2, 1.5, name+"live heap after 4 updates", "after", "at rest", float64(after.Heap), float64(rest.Heap))
 	add(2, 1.5, name+"RSS after 4 updates", "after", "at rest", float64(afterRSS), float64(restRSS))
 	return nil
+}
+
+// settled is the resident size once it falls no more: what an activation frees
+// goes back to the system beside the decisions.
+func settled(pid int) (int64, error) {
+	rss, err := resident(pid)
+	for again := 0; err == nil && again < 5; again++ {
+		time.Sleep(200 * time.Millisecond)
+		before := rss
+		if rss, err = resident(pid); rss < before-before/100 {
+			again = 0
+		}
+	}
+	return rss, err
 }
 
 // runTenants is the main function of a process that decides by one table.

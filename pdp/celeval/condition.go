@@ -71,6 +71,7 @@ type condition struct {
 	text    string
 	reads   []string // see reads.go
 	program cel.Program
+	loops   bool // it is worth interrupting
 }
 
 // flaw is one thing wrong with a condition, on a line of it, from 1.
@@ -117,7 +118,7 @@ func compileCondition(env *cel.Env, text string) (*condition, []flaw) {
 	if err != nil {
 		return nil, []flaw{{1, "condition: " + err.Error()}}
 	}
-	return &condition{text: text, reads: s.sorted(), program: program}, nil
+	return &condition{text: text, reads: s.sorted(), program: program, loops: s.loops}, nil
 }
 
 // boundedMatches compiles the literal pattern of matches once, and refuses
@@ -149,6 +150,17 @@ func boundedMatches(overload string) *interpreter.RegexOptimization {
 // errBudget is returned by holds when the time or the cost limit is spent.
 var errBudget = errors.New("budget spent")
 
+// eval makes a context, and a timer with it, only for loops: CEL asks nowhere
+// else whether it is to stop.
+func (c *condition) eval(ctx context.Context, vars interpreter.Activation) (out ref.Val, err error) {
+	if c.loops {
+		out, _, err = c.program.ContextEval(ctx, vars)
+	} else {
+		out, _, err = c.program.Eval(vars)
+	}
+	return out, err
+}
+
 // holds evaluates the condition. It never panics.
 func (c *condition) holds(ctx context.Context, vars interpreter.Activation) (result bool, err error) {
 	defer func() {
@@ -159,7 +171,7 @@ func (c *condition) holds(ctx context.Context, vars interpreter.Activation) (res
 	if err := ctx.Err(); err != nil {
 		return false, fmt.Errorf("%w: %w", errBudget, err)
 	}
-	out, _, err := c.program.ContextEval(ctx, vars)
+	out, err := c.eval(ctx, vars)
 	if err != nil {
 		var cancelled interpreter.EvalCancelledError
 		switch {

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"cel.dev/cel-go/common/types"
-	"cel.dev/cel-go/common/types/ref"
 	"cel.dev/cel-go/interpreter"
 
 	"github.com/xiezhi-project/xiezhi/pdp"
@@ -75,11 +74,11 @@ func (p *program) Branches() []pdp.Branch {
 func (p *program) evaluate(ctx context.Context, in *pdp.Input, policies []*pdp.Policy, out []pdp.Outcome, hits []int) []pdp.Outcome {
 	vars := newVariables(in, p.tables)
 	for _, policy := range policies {
-		o := pdp.Outcome{Policy: policy}
+		out = pdp.NextOutcome(out, policy)
+		o := &out[len(out)-1]
 		slot := policy.Slot()
 		if slot < 0 || slot >= len(p.policies) || p.policies[slot] != policy {
 			o.Err = &pdp.EvaluationError{Cause: pdp.CausePolicyError, File: policy.File, Message: "internal error: the policy is another program's"}
-			out = append(out, o)
 			continue
 		}
 		for i, r := range p.rules[slot] {
@@ -91,7 +90,7 @@ func (p *program) evaluate(ctx context.Context, in *pdp.Input, policies []*pdp.P
 					o.Err = r.failure(err)
 				}
 			case holds:
-				r.contribute(&o)
+				r.contribute(o)
 				cover(hits, branch)
 			default:
 				cover(hits, branch+1)
@@ -100,7 +99,6 @@ func (p *program) evaluate(ctx context.Context, in *pdp.Input, policies []*pdp.P
 				o.Traces = append(o.Traces, r.trace(holds, err))
 			}
 		}
-		out = append(out, o)
 	}
 	return out
 }
@@ -155,7 +153,7 @@ func (r *rule) trace(holds bool, err error) pdp.RuleTrace {
 // variables are the inputs of the conditions of one request.
 type variables struct {
 	tenant, action                                       types.String
-	subject, actionProperties, resource, context, tables ref.Val
+	subject, actionProperties, resource, context, tables object
 	now                                                  types.Timestamp
 }
 
@@ -167,23 +165,23 @@ func newVariables(in *pdp.Input, tables *pdp.Tables) *variables {
 		tenant:           types.String(req.Tenant),
 		action:           types.String(req.Action.Name),
 		subject:          entity(in.Value, "subject"),
-		actionProperties: &object{req.Action.Properties},
+		actionProperties: object{req.Action.Properties},
 		resource:         entity(in.Value, "resource"),
-		context:          &object{req.Context},
-		tables:           &object{tables.Tenant(req.Tenant)},
+		context:          object{req.Context},
+		tables:           object{tables.Tenant(req.Tenant)},
 		now:              types.Timestamp{Time: in.Now.UTC()},
 	}
 	return v
 }
 
 // entity is the subject or resource with properties, empty where it has none.
-func entity(request authz.Value, name string) ref.Val {
+func entity(request authz.Value, name string) object {
 	e, _ := request.Get(name)
 	if _, ok := e.Get("properties"); !ok {
 		none, _ := authz.ObjectValue()
 		e = e.With("properties", none)
 	}
-	return &object{e}
+	return object{e}
 }
 
 // ResolveName implements interpreter.Activation.
@@ -192,17 +190,17 @@ func (v *variables) ResolveName(name string) (any, bool) {
 	case "tenant":
 		return v.tenant, true
 	case "subject":
-		return v.subject, true
+		return &v.subject, true
 	case "action":
 		return v.action, true
 	case "action_properties":
-		return v.actionProperties, true
+		return &v.actionProperties, true
 	case "resource":
-		return v.resource, true
+		return &v.resource, true
 	case "context":
-		return v.context, true
+		return &v.context, true
 	case "tables":
-		return v.tables, true
+		return &v.tables, true
 	case "now":
 		return v.now, true
 	default:

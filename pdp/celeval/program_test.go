@@ -120,6 +120,24 @@ func TestParallelEvaluationsAgree(t *testing.T) {
 	wait.Wait()
 }
 
+// unwaited is a context that nobody may wait for.
+type unwaited struct{ context.Context }
+
+func (unwaited) Done() <-chan struct{} { panic("somebody waits") }
+
+func TestOnlyLoopsWaitForTheEndOfTheBudget(t *testing.T) {
+	for condition, waits := range map[string]bool{
+		"action == 'agent.register' && subject.id.matches('^li') && has(resource.properties.region)": false,
+		"['a', 'b'].exists(a, a == tenant)":                      true,
+		"resource.properties.ingress.map(i, i.port).size() == 1": true,
+	} {
+		p := compile(t, when(condition))
+		if o := p.Evaluate(unwaited{t.Context()}, input(t, request), p.Policies(), nil)[0]; (o.Err != nil) != waits {
+			t.Errorf("%s: error %v, want one where somebody waits: %v", condition, o.Err, waits)
+		}
+	}
+}
+
 func BenchmarkEvaluate(b *testing.B) {
 	for name, condition := range map[string]string{
 		"action": "action == 'agent.register'",

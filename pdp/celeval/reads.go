@@ -39,6 +39,7 @@ type scan struct {
 	info  *ast.SourceInfo
 	reads map[string]bool
 	flaws []flaw
+	loops bool
 }
 
 func (s *scan) sorted() []string { return slices.Sorted(maps.Keys(s.reads)) }
@@ -78,6 +79,7 @@ func (s *scan) expr(e ast.Expr) {
 			s.expr(field.AsStructField().Value())
 		}
 	case ast.ComprehensionKind:
+		s.loops = true
 		loop := e.AsComprehension()
 		for _, name := range []string{loop.IterVar(), loop.IterVar2(), loop.AccuVar()} {
 			if inputs[name] {

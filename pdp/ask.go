@@ -76,11 +76,15 @@ func (a *Answer) Record(caller Caller) Record {
 const usualBody = 1536
 
 // Audit is the record as audit stores keep it (X15).
-func (r *Record) Audit() (authz.AuditRecord, error) {
+func (r *Record) Audit() (authz.AuditRecord, error) { return r.AuditIn(make([]byte, 0, usualBody)) }
+
+// AuditIn is Audit with the body written into room, as far as that reaches: who
+// gives the same room again must be done with the record before.
+func (r *Record) AuditIn(room []byte) (authz.AuditRecord, error) {
 	if r.Data != nil {
 		return r.auditData()
 	}
-	body := append(make([]byte, 0, usualBody), `{"request":`...)
+	body := append(room[:0], `{"request":`...)
 	body = append(r.Request.AppendJSON(body), `,"decision":`...)
 	before := len(body)
 	body = r.Decision.AppendJSON(body)

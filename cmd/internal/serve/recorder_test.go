@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -15,7 +16,7 @@ import (
 )
 
 // decided is a decision of the usual size: its record has about 1 KiB.
-func decided(b *testing.B, i int) *pdp.Record {
+func decided(b testing.TB, i int) *pdp.Record {
 	value := func(text string, args ...any) authz.Value {
 		v, err := authz.Parse(fmt.Appendf(nil, text, args...))
 		if err != nil {
@@ -40,6 +41,45 @@ func decided(b *testing.B, i int) *pdp.Record {
 				Message: "Ingress from 203.0.113.0/24 is open to the internet.", MessageZH: "入方向对公网开放。",
 			}},
 		},
+	}
+}
+
+func TestDecisionsRecordedAtOnceKeepTheirBodies(t *testing.T) {
+	var kept []authz.AuditRecord
+	records, err := spool.Open(filepath.Join(t.TempDir(), "spool"), spool.Options{}, func(_ context.Context, some []authz.AuditRecord) error {
+		kept = append(kept, some...)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var recording sync.WaitGroup
+	for g := range 4 {
+		recording.Go(func() {
+			for i := g; i < 400; i += 4 {
+				d := decided(t, i)
+				d.Decision.ID = fmt.Sprint("decision-", i)
+				if err := (recorder{records}).Record(t.Context(), d); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	recording.Wait()
+	if err := records.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range kept {
+		body, err := authz.ParseAuditBody(r.BodyJSON)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if id, _ := body.Lookup("/decision/decision_id"); id.Text() != r.ID {
+			t.Errorf("%s has the body of %s", r.ID, id.Text())
+		}
+	}
+	if len(kept) != 400 {
+		t.Errorf("%d records", len(kept))
 	}
 }
 

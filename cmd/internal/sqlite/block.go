@@ -58,11 +58,14 @@ func appendRaw(raw []byte, r *authz.AuditRecord) []byte {
 	return raw
 }
 
+// room is memory in which blocks are made, one after the other.
+type room struct{ raw, data []byte }
+
 // newBlock makes a block of the first of some records, which are in order of
-// their ids and share a bucket, and says how many it took. room is memory for
-// them.
-func newBlock(records []authz.AuditRecord, most int, room []byte) (b *block, taken int, raw []byte) {
-	raw = room[:0]
+// their ids and share a bucket, and says how many it took. Its data lies in the
+// room.
+func newBlock(records []authz.AuditRecord, most int, in *room) (b *block, taken int) {
+	raw := in.raw[:0]
 	b = &block{first: records[0].ID, earliest: records[0].Time.UnixMicro(), latest: records[0].Time.UnixMicro()}
 	var ids, names marks
 	for taken < min(len(records), most) && len(raw) < blockBytes {
@@ -78,8 +81,11 @@ func newBlock(records []authz.AuditRecord, most int, room []byte) (b *block, tak
 		taken++
 	}
 	b.ids, b.names = ids.sealed(), names.sealed()
-	b.data = sealed(s2.Encode(nil, raw))
-	return b, taken, raw
+	if in.raw = raw; cap(in.data) < s2.MaxEncodedLen(len(raw))+sumBytes {
+		in.data = make([]byte, s2.MaxEncodedLen(len(raw))+sumBytes)
+	}
+	b.data = sealed(s2.Encode(in.data[:cap(in.data)-sumBytes], raw))
+	return b, taken
 }
 
 // each reads the records of a block in order of their ids, while it is told to

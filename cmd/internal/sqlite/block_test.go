@@ -131,8 +131,9 @@ func TestDamagedBlockIsNotPassedOver(t *testing.T) {
 }
 
 func FuzzBlock(f *testing.F) {
-	_, _, raw := newBlock(decided(0, 3), 3, nil)
-	f.Add(raw)
+	var made room
+	newBlock(decided(0, 3), 3, &made)
+	f.Add(made.raw)
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		b := block{data: sealed(s2.Encode(nil, raw))}
 		records := 0

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/xiezhi-project/xiezhi/pap"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
@@ -22,7 +23,8 @@ func (s *Store) InsertDecisions(ctx context.Context, records []authz.AuditRecord
 	err := inTransaction(ctx, s.decisions.write, func(tx *sql.Tx) error {
 		// Watching the context costs a goroutine per statement: look at it
 		// instead, once a row.
-		w := decisionWriter{watched: ctx, ctx: context.WithoutCancel(ctx), tx: tx}
+		w := decisionWriter{watched: ctx, ctx: context.WithoutCancel(ctx), tx: tx, room: rooms.Get().(*room)}
+		defer w.leave()
 		fresh, err := w.fresh(firstOfEach(records))
 		if err != nil {
 			return err
@@ -50,7 +52,16 @@ type decisionWriter struct {
 	watched, ctx context.Context
 	tx           *sql.Tx
 	insert       *sql.Stmt // of a row, once there was one
-	room         []byte
+	room         *room
+}
+
+// rooms keeps what blocks of the usual size need: shipping is never done.
+var rooms = sync.Pool{New: func() any { return new(room) }}
+
+func (w *decisionWriter) leave() {
+	if cap(w.room.raw) <= 2*blockBytes {
+		rooms.Put(w.room)
+	}
 }
 
 // fresh leaves out records that are stored. One in a block that is damaged is
@@ -153,9 +164,7 @@ func (w *decisionWriter) blocks(records []authz.AuditRecord) error {
 		if err := w.watched.Err(); err != nil {
 			return err
 		}
-		var b *block
-		var taken int
-		b, taken, w.room = newBlock(records, most, w.room)
+		b, taken := newBlock(records, most, w.room)
 		_, err := w.tx.ExecContext(w.ctx, "INSERT INTO blocks (first, last, earliest, latest, names, ids, data) VALUES (?, ?, ?, ?, ?, ?, ?)",
 			b.first, b.last, b.earliest, b.latest, b.names, b.ids, b.data)
 		if err != nil {

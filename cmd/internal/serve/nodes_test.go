@@ -98,7 +98,7 @@ func TestNodesOfOneDatabaseConvergeWithoutNotifications(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, seen := range []func() []pap.Record{seenByA, seenByB} {
-		until(t, 5*time.Second, fmt.Sprintf("node %d is at %s", i, head), func() bool {
+		until(t, fmt.Sprintf("node %d is at %s", i, head), func() bool {
 			records := seen()
 			return len(records) > 0 && records[len(records)-1].Position == head.Position
 		})

@@ -14,10 +14,13 @@ import (
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
 
+// patience is until something that must come counts as missing.
+const patience = time.Minute
+
 // until polls for what comes by itself.
-func until(t *testing.T, within time.Duration, what string, holds func() bool) {
+func until(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	deadline, cancel := context.WithTimeout(t.Context(), within)
+	deadline, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	ticker := time.NewTicker(5 * time.Millisecond)
 	defer ticker.Stop()
@@ -25,7 +28,7 @@ func until(t *testing.T, within time.Duration, what string, holds func() bool) {
 		select {
 		case <-ticker.C:
 		case <-deadline.Done():
-			t.Fatalf("not within %s: %s", within, what)
+			t.Fatalf("not within %s: %s", patience, what)
 		}
 	}
 }
@@ -74,7 +77,7 @@ func TestNodeThatLosesTheStoreSaysStaleAndRefusesEveryCallerAfterGrantStale(t *t
 		}
 		return d
 	}
-	until(t, 5*time.Second, "an answer says stale", func() bool { return decide().Stale })
+	until(t, "an answer says stale", func() bool { return decide().Stale })
 	if age := core.Feed.Age(); age < staleAfter {
 		t.Errorf("stale after %s already", age)
 	}
@@ -82,10 +85,10 @@ func TestNodeThatLosesTheStoreSaysStaleAndRefusesEveryCallerAfterGrantStale(t *t
 		t.Errorf("within grant_stale: %v", err)
 	}
 	var err error
-	until(t, 5*time.Second, "callers are refused", func() bool {
+	until(t, "callers are refused", func() bool {
 		began := time.Now()
 		_, err = core.guard.Authenticate(ctx, bearer(token))
-		if took := time.Since(began); took > time.Second {
+		if took := time.Since(began); took > 4*time.Second { // a read is given 5 s
 			t.Fatalf("a caller waited %s for a dead database", took)
 		}
 		return err != nil
@@ -93,7 +96,7 @@ func TestNodeThatLosesTheStoreSaysStaleAndRefusesEveryCallerAfterGrantStale(t *t
 	if !errors.Is(err, access.ErrUnavailable) || core.Feed.Age() < c.GrantStale {
 		t.Errorf("%v, %s after the last read", err, core.Feed.Age())
 	}
-	until(t, 5*time.Second, "policies are no longer trusted", func() bool { return hasReason(decide(), authz.RuleStaleBound) })
+	until(t, "policies are no longer trusted", func() bool { return hasReason(decide(), authz.RuleStaleBound) })
 	if age := core.Feed.Age(); age < c.StaleBound {
 		t.Errorf("policies are not trusted after %s, want %s", age, c.StaleBound)
 	}

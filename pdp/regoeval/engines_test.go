@@ -142,6 +142,18 @@ func TestOutcomesOutliveTheEvaluation(t *testing.T) {
 	}
 }
 
+func TestWhatAPolicySpellsOutIsConvertedOnce(t *testing.T) {
+	p, _ := onEngine(t, regoeval.Compiled, policy(declared("r")+`deny contains {"rule": "r", "path": concat("", ["/", input.resource.id]), "args": {"a": [1, {"b": null}]}}
+`+declared("o")+`obligations contains {"rule": "o", "id": "x", "params": {"days": 30}}`))
+	first, second := ask(t, p, request)[0], ask(t, p, request)[0]
+	if got := string(second.Findings[0].Args.AppendJSON(nil)) + string(second.Obligations[0].Params.AppendJSON(nil)); got != `{"a":[1,{"b":null}]}{"days":30}` {
+		t.Errorf("got %s", got)
+	}
+	if &first.Findings[0].Args.Members()[0] != &second.Findings[0].Args.Members()[0] || &first.Obligations[0].Params.Members()[0] != &second.Obligations[0].Params.Members()[0] {
+		t.Error("args and params that are the same in every answer are made for each")
+	}
+}
+
 func TestEngineNamesAreRead(t *testing.T) {
 	for _, e := range []regoeval.Engine{regoeval.Compiled, regoeval.Topdown, regoeval.Both} {
 		if got, err := regoeval.ParseEngine(e.String()); err != nil || got != e {

@@ -68,7 +68,7 @@ func (e *entry) add(out *pdp.Outcome, kind pdp.RuleKind, v value.Value) error {
 	if v.Kind() != value.Object {
 		return &entryError{kind, nil, fmt.Errorf("want an object, not %s", shown(v))}
 	}
-	r := reader{known: setMembers[kind], terms: e.terms}
+	r := reader{known: setMembers[kind], terms: e.terms, spelt: e.spelt}
 	for i := range v.Len() {
 		r.member(v.At(i))
 	}
@@ -112,6 +112,7 @@ func (e *entry) add(out *pdp.Outcome, kind pdp.RuleKind, v value.Value) error {
 type reader struct {
 	known          map[string]member
 	terms          terms
+	spelt          map[value.Value]authz.Value
 	rule, path, id string
 	optional       bool        // must is false
 	object         authz.Value // args or params
@@ -168,6 +169,10 @@ func (r *reader) member(key, v value.Value) {
 		}
 		r.optional = !v.IsTrue()
 	case "args", "params":
+		if object, ok := r.spelt[v]; ok {
+			r.object = object
+			break
+		}
 		object, err := r.terms.valueOf(v)
 		if err == nil && object.Kind() != authz.KindObject {
 			err = fmt.Errorf("want an object, not %s", shown(v))

@@ -9,6 +9,8 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/xiezhi-project/xiezhi/pdp/regoeval/vm"
+	"github.com/xiezhi-project/xiezhi/pdp/regoeval/vm/value"
+	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
 
 // plan is one unit's policies for the compiled engine: the platform's, or one
@@ -17,6 +19,7 @@ type plan struct {
 	program *vm.Program
 	sets    map[string][]vm.Entry // by file, as module.sets; of the policies that are compiled
 	left    map[string]Fallback   // by file, of the others, without their policies
+	spelt   map[value.Value]authz.Value // see speltOut
 }
 
 // Fallback is a policy that is not compiled, so that topdown evaluates it.
@@ -46,7 +49,7 @@ func (u *unit) planOf(ctx context.Context, policies []*module) (*plan, error) {
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
 	}
-	made := &plan{program: program, sets: make(map[string][]vm.Entry, len(able)), left: p.left}
+	made := &plan{program: program, sets: make(map[string][]vm.Entry, len(able)), left: p.left, spelt: speltOut(program)}
 	for _, m := range able {
 		if entries, err := entriesOf(program, m); err != nil {
 			p.refuse([]*module{m}, err)

@@ -12,6 +12,8 @@ import (
 	"github.com/xiezhi-project/xiezhi/bundles"
 	"github.com/xiezhi-project/xiezhi/pdp"
 	"github.com/xiezhi-project/xiezhi/pdp/regoeval/vm"
+	"github.com/xiezhi-project/xiezhi/pdp/regoeval/vm/value"
+	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
 
 // Program is the Rego policies of one release. It is safe for concurrent use.
@@ -44,6 +46,7 @@ type entry struct {
 	// module.sets; nil where topdown evaluates the policy.
 	program *vm.Program
 	calls   []vm.Entry
+	spelt   map[value.Value]authz.Value // see speltOut
 }
 
 // place is where a rule stands, in whichever unit.
@@ -102,7 +105,7 @@ func (p *Program) addPlan(unit *plan, e *entry) {
 		return
 	}
 	if calls, ok := unit.sets[e.module.file]; ok {
-		e.program, e.calls = unit.program, calls
+		e.program, e.calls, e.spelt = unit.program, calls, unit.spelt
 	} else {
 		p.left = append(p.left, unit.left[e.module.file])
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
+	"github.com/xiezhi-project/xiezhi/pdp/regoeval/vm"
 	"github.com/xiezhi-project/xiezhi/pdp/regoeval/vm/value"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
@@ -81,6 +82,38 @@ const maxValues = 10_000
 func (t terms) valueOf(v value.Value) (authz.Value, error) {
 	w := writer{terms: t, left: maxValues}
 	return w.value(v, 0)
+}
+
+// mostSpelt is how many values an object may hold that is converted before it
+// is asked for.
+const mostSpelt = 64
+
+// speltOut are the small objects that policies spell out, args and params among
+// them, as every decision gives them: converted once, and shared. A program may
+// be nil.
+func speltOut(program *vm.Program) map[value.Value]authz.Value {
+	spelt := map[value.Value]authz.Value{}
+	if program == nil {
+		return spelt
+	}
+	var add func(v value.Value)
+	add = func(v value.Value) {
+		if v.Kind() != value.Object || v.Len() > mostSpelt {
+			return
+		}
+		w := writer{left: mostSpelt}
+		if object, err := w.value(v, 0); err == nil {
+			spelt[v] = object
+		}
+		for i := range v.Len() {
+			_, member := v.At(i)
+			add(member)
+		}
+	}
+	for _, v := range program.Constants() {
+		add(v)
+	}
+	return spelt
 }
 
 // own returns a text in memory of its own, or the policies' where they mention

@@ -48,6 +48,10 @@ func (p *Program) Entry(ref ast.Ref) (Entry, bool) {
 // implementations, sorted.
 func (p *Program) Foreign() []string { return p.foreign }
 
+// Constants are the values that are the same in every run: a run's values are
+// these very ones where a rule spells them out. They outlive runs.
+func (p *Program) Constants() []value.Value { return p.constants }
+
 // function is a rule, or all rules of one name, as code.
 type function struct {
 	name     string

@@ -17,8 +17,8 @@ import (
 // tenant's, with all that they reach, as one program. Immutable.
 type plan struct {
 	program *vm.Program
-	sets    map[string][]vm.Entry // by file, as module.sets; of the policies that are compiled
-	left    map[string]Fallback   // by file, of the others, without their policies
+	sets    map[string][]vm.Entry       // by file, as module.sets; of the policies that are compiled
+	left    map[string]Fallback         // by file, of the others, without their policies
 	spelt   map[value.Value]authz.Value // see speltOut
 }
 

@@ -215,9 +215,10 @@ func TestPackageWithoutSetsIsALibrary(t *testing.T) {
 }
 
 func TestEndOfTheContextEndsACompilation(t *testing.T) {
-	// OPA's type checker takes twice as long for each of these lines.
-	text := declared("r") + "deny contains {\"rule\": \"r\"} if x15[0] == x15\nx0 := input.tenant\n"
-	for i := 1; i <= 15; i++ {
+	// OPA's type checker takes twice as long for each of these lines, as far as
+	// types may grow, and as much again for each comparison.
+	text := declared("r") + strings.Repeat("deny contains {\"rule\": \"r\"} if x13[0] == x13\n", 100) + "x0 := input.tenant\n"
+	for i := 1; i <= 13; i++ {
 		text += fmt.Sprintf("x%d := [x%d, x%[2]d]\n", i, i-1)
 	}
 	content, err := bundles.NewContent([]bundles.File{{Path: "platform/p.rego", Data: []byte(policy(text)["platform/p.rego"])}})

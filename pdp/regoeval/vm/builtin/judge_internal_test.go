@@ -62,13 +62,15 @@ func (c *court) compare(t interface{ Fatalf(string, ...any) }, name string, term
 			masked[i] = args[i]
 		}
 	}
-	got := shown(Bind(name, masked)(c.call, args))
+	got := outcome(Bind(name, masked), c.call, args)
 	if strings.Contains(got, value.ErrMemory.Error()) {
 		return // OPA's might not come back
 	}
 	judge := newCall(nil)
 	judge.Cancel = c.call.Cancel
-	if want := shown(foreign(name)(judge, args)); got != want {
+	// Where OPA's function panics, as net.cidr_merge does on some mapped
+	// addresses, a native one may answer; an evaluation that panics denies.
+	if want := outcome(foreign(name), judge, args); got != want && want != panicked {
 		t.Fatalf("%s%v constant %v\ngot  %s\nwant %s", name, terms, constant, got, want)
 	}
 	for i, term := range terms {
@@ -76,9 +78,23 @@ func (c *court) compare(t interface{ Fatalf(string, ...any) }, name string, term
 			t.Fatalf("%s%v changed argument %d to %s", name, terms, i, again)
 		}
 	}
+	if got == panicked {
+		return
+	}
 	if _, err := raw[name](c.call, args); err != errAsk {
 		c.answered[name]++
 	}
+}
+
+const panicked = "a panic"
+
+func outcome(f Func, c *Call, args []value.Value) (text string) {
+	defer func() {
+		if recover() != nil {
+			text = panicked
+		}
+	}()
+	return shown(f(c, args))
 }
 
 func written1(v ast.Value) string { return fmt.Sprintf("%T %v", v, v) }

@@ -92,6 +92,8 @@ type AttributeSource interface {
 type AttributeQuery struct {
 	Name   string // as the schema has it
 	Tenant string
+	// Entity is the question's own where the source is local: it must not be
+	// kept.
 	Entity *authz.Entity
 }
 

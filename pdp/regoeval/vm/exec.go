@@ -123,11 +123,13 @@ func (r *Run) make(f *function, pc int, frame []value.Value) (holds, ok bool) {
 		}
 		r.heap.Insert(frame[in.a], key, elem)
 	case opMoveOnce:
-		v := r.operand(in.b, frame)
-		if old := &frame[in.a]; old.Defined() && !value.Equal(*old, *v) {
+		v, target := r.operand(in.b, frame), &frame[in.a]
+		switch {
+		case !target.Defined():
+			*target = *v
+		case !value.Equal(*target, *v):
 			return false, r.failConflict(f, pc)
-		}
-		frame[in.a] = *v
+		} // of equal values, such as 1 and 1.0, the first one counts
 	case opBase:
 		v, clear := base(*r.operand(in.b, frame), *r.operand(in.c, frame))
 		if !clear {

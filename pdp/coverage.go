@@ -68,6 +68,9 @@ func (p counted) Evaluate(ctx context.Context, in *Input, policies []*Policy, ou
 	} else {
 		out = p.Program.Evaluate(ctx, in, policies, out)
 	}
-	p.coverage.outcomes = append(p.coverage.outcomes, out[before:]...)
+	for _, o := range out[before:] { // whose lists are another question's afterwards
+		o.Findings, o.Obligations, o.Limits, o.Routes = slices.Clone(o.Findings), slices.Clone(o.Obligations), slices.Clone(o.Limits), slices.Clone(o.Routes)
+		p.coverage.outcomes = append(p.coverage.outcomes, o)
+	}
 	return out
 }

@@ -86,7 +86,7 @@ deny contains {"rule": "tag_malformed", "path": pointer.tag(name), "args": {"tag
 }
 
 matches(form, value) if {
-	is_string(value)
+	short(value)
 	regex.match(form, value)
 }
 

@@ -3,7 +3,6 @@ package httpd
 import (
 	"errors"
 	"net"
-	"os"
 	"sync"
 	"time"
 )
@@ -78,31 +77,19 @@ func (l *listener) drop() {
 }
 
 // conn is a connection that reads no longer than its listener lets it.
-//
-// Every call moves its deadlines on by a little, and moving the runtime's timer
-// costs. So the timer stays where it is early enough: a read or write that it
-// ends too soon waits on.
 type conn struct {
 	net.Conn
 	listener *listener
 
-	mu    sync.Mutex // orders the deadlines
-	last  time.Time
-	read  deadline
-	write deadline
-}
-
-// deadline is when reads or writes end. Zero is never.
-type deadline struct {
-	asked time.Time
-	timer time.Time // where the runtime's stands: never after asked
+	mu   sync.Mutex // orders the deadlines
+	last time.Time
 }
 
 func (c *conn) hurry(last time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.last = last
-	_ = c.read.set(last, c.Conn.SetReadDeadline) // fails only on a closed connection
+	_ = c.Conn.SetReadDeadline(last) // fails only on a closed connection
 }
 
 // bounded is the deadline that holds where t is asked for; zero is none.
@@ -113,68 +100,18 @@ func (c *conn) bounded(t time.Time) time.Time {
 	return c.last
 }
 
-// set moves the timer where it would come too late, or never.
-func (d *deadline) set(t time.Time, move func(time.Time) error) error {
-	d.asked = t
-	if !d.timer.IsZero() && !t.IsZero() && !t.Before(d.timer) {
-		return nil
-	}
-	d.timer = t
-	return move(t)
-}
-
-// early moves a timer that came before its time, and reports whether it did.
-func (c *conn) early(err error, d *deadline, move func(time.Time) error) bool {
-	if !errors.Is(err, os.ErrDeadlineExceeded) {
-		return false
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !d.asked.IsZero() && !time.Now().Before(d.asked) {
-		return false
-	}
-	d.timer = d.asked
-	return move(d.asked) == nil
-}
-
-// Read implements net.Conn.
-func (c *conn) Read(b []byte) (n int, err error) {
-	for {
-		n, err = c.Conn.Read(b)
-		if err == nil || n > 0 || !c.early(err, &c.read, c.Conn.SetReadDeadline) {
-			return n, err
-		}
-	}
-}
-
-// Write implements net.Conn.
-func (c *conn) Write(b []byte) (n int, err error) {
-	for {
-		wrote, err := c.Conn.Write(b[n:])
-		n += wrote
-		if err == nil || !c.early(err, &c.write, c.Conn.SetWriteDeadline) {
-			return n, err
-		}
-	}
-}
-
 // SetReadDeadline implements net.Conn.
 func (c *conn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.read.set(c.bounded(t), c.Conn.SetReadDeadline)
-}
-
-// SetWriteDeadline implements net.Conn.
-func (c *conn) SetWriteDeadline(t time.Time) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.write.set(t, c.Conn.SetWriteDeadline)
+	return c.Conn.SetReadDeadline(c.bounded(t))
 }
 
 // SetDeadline implements net.Conn.
 func (c *conn) SetDeadline(t time.Time) error {
-	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return errors.Join(c.Conn.SetReadDeadline(c.bounded(t)), c.Conn.SetWriteDeadline(t))
 }
 
 // Close implements net.Conn.

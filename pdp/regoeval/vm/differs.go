@@ -26,12 +26,12 @@ func check(c *ast.Compiler, policy *ir.Policy, query ast.Body) error {
 			if err := indexed(r, c, func(t *ast.Term) bool { return c.ComprehensionIndex(t) != nil }); err != nil {
 				return err
 			}
-			if err := cmp.Or(skipped(r, c), misplaced(r, c)); err != nil {
+			if err := cmp.Or(skipped(r, c), misplaced(r, c), ranging(r, c)); err != nil {
 				return err
 			}
 		}
 	}
-	if err := cmp.Or(skipped(query, c), misplaced(query, c)); err != nil || len(query) == 1 {
+	if err := cmp.Or(skipped(query, c), misplaced(query, c), ranging(query, c)); err != nil || len(query) == 1 {
 		return err // no variable comes before its comprehensions
 	}
 	return indexed(query, c, func(*ast.Term) bool { return true })
@@ -114,6 +114,30 @@ func reachesRules(ref ast.Ref, c *ast.Compiler) bool {
 		node = node.Child(t.Value)
 	}
 	return node != nil
+}
+
+// ranging refuses references whose variable stands where names of rules do, as
+// in data.lib[name]: what a plan finds there are also functions, and not the
+// empty sets of rules below.
+func ranging(node any, c *ast.Compiler) (err error) {
+	ast.WalkRefs(node, func(ref ast.Ref) bool {
+		if !ref[0].Equal(ast.DefaultRootDocument) {
+			return false
+		}
+		names := c.RuleTree.Child(ref[0].Value)
+		for _, t := range ref[1:] {
+			switch {
+			case names == nil || len(names.Children) == 0:
+				return false
+			case !t.IsGround():
+				err = &Unsupported{File: t.Location.File, Line: t.Location.Row, Why: "a variable stands where names of rules do"}
+				return true
+			}
+			names = names.Child(t.Value)
+		}
+		return false
+	})
+	return err
 }
 
 // depths follows the objects that a function builds for rules with variables in

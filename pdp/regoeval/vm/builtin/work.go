@@ -12,7 +12,7 @@ var ErrWork = errors.New("a built-in function is called with more than it may ta
 
 // Bounds of one call, each of a few tens of milliseconds on a slow machine.
 const (
-	mostWork    = 2 << 20 // units: of a regular expression, instructions times bytes
+	mostWork    = 8 << 20 // units: of a regular expression, instructions times bytes
 	mostWritten = 1 << 20 // bytes that sprintf and $"…" make
 	mostJSON    = 8 << 20 // bytes that json.marshal makes, by estimate
 	mostPattern = 16 << 10

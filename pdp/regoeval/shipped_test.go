@@ -18,9 +18,9 @@ import (
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
 
-// mutations is how many requests are made of each one that ships; ten times as
-// many with XIEZHI_TEST_LONG=1.
-const mutations = 8
+// mutations is how many requests are made of each one that ships, itself among
+// them; forty times as many with XIEZHI_TEST_LONG=1.
+const mutations = 2
 
 // TestShippedPoliciesAnswerAlikeOnRequestsThatAreWrong asks both engines about
 // the requests of the shipped cases and examples, and about those with members
@@ -31,7 +31,7 @@ func TestShippedPoliciesAnswerAlikeOnRequestsThatAreWrong(t *testing.T) {
 	}
 	count := mutations
 	if os.Getenv("XIEZHI_TEST_LONG") == "1" {
-		count *= 10
+		count *= 40
 	}
 	c := newCompiler(t)
 	release := shipped(t, c)
@@ -75,7 +75,7 @@ func TestShippedPoliciesAnswerAlikeOnRequestsThatAreWrong(t *testing.T) {
 	}
 	t.Logf("%d requests, %d asked of them and %d refused; %d errors, %d rules spoke; settled by topdown: %v",
 		len(requests), asked, refused, failed, len(spoken), c.Stats().Settled)
-	if len(requests) < 100 || asked < 5*len(requests) || len(spoken) < 30 {
+	if len(requests) < 100 || asked < count*len(requests)/2 || len(spoken) < 30 {
 		t.Error("the requests show little")
 	}
 }

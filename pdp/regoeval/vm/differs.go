@@ -26,12 +26,12 @@ func check(c *ast.Compiler, policy *ir.Policy, query ast.Body) error {
 			if err := indexed(r, c, func(t *ast.Term) bool { return c.ComprehensionIndex(t) != nil }); err != nil {
 				return err
 			}
-			if err := cmp.Or(skipped(r, c), misplaced(r, c), ranging(r, c)); err != nil {
+			if err := cmp.Or(skipped(r, c), misplaced(r, c), ranging(r, c), asValue(r, c)); err != nil {
 				return err
 			}
 		}
 	}
-	if err := cmp.Or(skipped(query, c), misplaced(query, c), ranging(query, c)); err != nil || len(query) == 1 {
+	if err := cmp.Or(skipped(query, c), misplaced(query, c), ranging(query, c), asValue(query, c)); err != nil || len(query) == 1 {
 		return err // no variable comes before its comprehensions
 	}
 	return indexed(query, c, func(*ast.Term) bool { return true })
@@ -138,6 +138,49 @@ func ranging(node any, c *ast.Compiler) (err error) {
 		return false
 	})
 	return err
+}
+
+// asValue refuses references to functions that are not called: a plan calls
+// them without arguments, topdown finds nothing there.
+func asValue(node any, c *ast.Compiler) (err error) {
+	functions := map[*ast.Term]bool{} // where one may stand
+	ast.WalkExprs(node, func(e *ast.Expr) bool {
+		if e.IsCall() {
+			functions[e.OperatorTerm()] = true
+		}
+		for _, w := range e.With {
+			if isFunction(w.Target.Value.(ast.Ref), c) {
+				functions[w.Target], functions[w.Value] = true, true
+			}
+		}
+		return false
+	})
+	ast.WalkTerms(node, func(t *ast.Term) bool {
+		if call, ok := t.Value.(ast.Call); ok {
+			functions[call[0]] = true
+		}
+		if ref, ok := t.Value.(ast.Ref); ok && !functions[t] && throughFunction(ref, c) {
+			err = &Unsupported{File: t.Location.File, Line: t.Location.Row, Why: "a function stands where a value is read"}
+		}
+		return err != nil
+	})
+	return err
+}
+
+func throughFunction(ref ast.Ref, c *ast.Compiler) bool {
+	if !ref[0].Equal(ast.DefaultRootDocument) {
+		return false
+	}
+	names := c.RuleTree.Child(ref[0].Value)
+	for _, t := range ref[1:] {
+		if names == nil || !t.IsGround() {
+			return false
+		}
+		if names = names.Child(t.Value); names != nil && slices.ContainsFunc(names.Values, func(r *ast.Rule) bool { return len(r.Head.Args) > 0 }) {
+			return true
+		}
+	}
+	return false
 }
 
 // depths follows the objects that a function builds for rules with variables in

@@ -2,12 +2,12 @@ package cheq
 
 import (
 	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
 
+	"github.com/xiezhi-project/xiezhi/bundles"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
 
@@ -44,8 +44,7 @@ func (c Card) Digest() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("case %s: what is shown cannot be written: %w", c.Case, err)
 	}
-	sum := sha256.Sum256(data)
-	return "sha256:" + hex.EncodeToString(sum[:]), nil
+	return bundles.Digest(sha256.Sum256(data)).String(), nil
 }
 
 // ErrShown means that a vote, or a case, is about something else than what is

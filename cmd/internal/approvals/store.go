@@ -3,13 +3,13 @@ package approvals
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/xiezhi-project/xiezhi/bundles"
 	"github.com/xiezhi-project/xiezhi/cheq"
 	"github.com/xiezhi-project/xiezhi/pap"
 	"github.com/xiezhi-project/xiezhi/pdp"
@@ -103,8 +103,7 @@ func (t *transaction) Template(name string) (*cheq.Template, string) {
 		if err != nil {
 			return nil, "" // a release of before the gate read templates: nobody can be asked
 		}
-		sum := sha256.Sum256(data)
-		return parsed, "sha256:" + hex.EncodeToString(sum[:])
+		return parsed, bundles.Digest(sha256.Sum256(data)).String()
 	}
 	return nil, ""
 }

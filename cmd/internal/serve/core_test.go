@@ -96,7 +96,12 @@ func bootstrap(t *testing.T, c config.Server) (*Core, string) {
 // openBare opens a core that holds what its store does.
 func openBare(t *testing.T, c config.Server) *Core {
 	t.Helper()
-	log := slog.New(slog.DiscardHandler)
+	return openLogging(t, c, slog.New(slog.DiscardHandler))
+}
+
+// openLogging is openBare with a log of the test's.
+func openLogging(t *testing.T, c config.Server, log *slog.Logger) *Core {
+	t.Helper()
 	store, err := OpenStore(t.Context(), c, false, log)
 	if err != nil {
 		t.Fatal(err)

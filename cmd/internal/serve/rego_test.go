@@ -22,20 +22,7 @@ func TestTheConfiguredEngineEvaluatesAndIsCounted(t *testing.T) {
 			c := config.Defaults()
 			c.Data, c.RegoEngine = t.TempDir(), name
 			var told bytes.Buffer
-			log := slog.New(slog.NewTextHandler(&told, nil))
-			store, err := OpenStore(t.Context(), c, false, log)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() {
-				if err := store.Close(); err != nil {
-					t.Error(err)
-				}
-			})
-			core, err := OpenCore(t.Context(), c, store, nil, log)
-			if err != nil {
-				t.Fatal(err)
-			}
+			core := openLogging(t, c, slog.New(slog.NewTextHandler(&told, nil)))
 			if s := core.policies.regoStats(core.PDP.Active()); s.Compiled+s.Topdown != 0 {
 				t.Errorf("before a release: %+v", s)
 			}

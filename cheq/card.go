@@ -65,7 +65,7 @@ func (c *Case) Mint(id string, now time.Time) (authz.Grant, error) {
 	g := authz.Grant{
 		ID: id, Tenant: c.Tenant, Requests: c.Digests, Request: c.Request, Uses: c.Uses,
 		Validity: authz.Validity{Start: now, End: now.Add(c.GrantFor)},
-		Source:   "approval:" + c.ID, Reason: c.Reason, CreatedBy: c.ID, CreatedAt: now,
+		Source:   authz.SourceApproval + c.ID, Reason: c.Reason, CreatedBy: c.ID, CreatedAt: now,
 	}
 	for _, o := range c.Opens {
 		if o.Effect == authz.Review {

@@ -25,6 +25,7 @@ type combination struct {
 	noGrants, outlived bool
 	latest             time.Time // what time it may be at most; zero: in.Now
 	messages           *filling
+	closed             *authz.Reason // a DENY of the core's own; nil: none
 }
 
 // combined is a decision and the counted grants it rests on.
@@ -74,6 +75,10 @@ func (c *combination) combine() combined {
 			"The source of the policies has not been heard for longer than they allow.", "策略来源失联已超过策略允许的时限。"))
 		denied = true
 	}
+	if c.closed != nil {
+		d.Reasons = append(d.Reasons, *c.closed)
+		denied = true
+	}
 	if !allowed && !admitted { // 3. Nobody is asked for what a yes could not open.
 		d.Reasons = append(d.Reasons, coreReason(authz.RuleNoAllow, "No policy allows this request.", "没有策略允许该请求。"))
 		denied = true
@@ -85,6 +90,9 @@ func (c *combination) combine() combined {
 		d.Effect = authz.Review
 	default:
 		d.Effect = authz.Allow
+	}
+	if d.Effect != authz.Allow {
+		d.Approval = nil
 	}
 	slices.SortFunc(d.Reasons, compareReasons)
 	return d
@@ -118,7 +126,16 @@ func (d *combined) use(g *authz.Grant) string {
 	if g.Uses > 0 && !slices.Contains(d.counted, g) {
 		d.counted = append(d.counted, g)
 	}
+	d.cite(g)
 	return g.ID
+}
+
+// cite names the case whose grant opens, of several the one that ends first.
+func (d *combined) cite(g *authz.Grant) {
+	id, ok := g.Case()
+	if ok && (d.Approval == nil || g.Validity.End.Before(d.Approval.ExpiresAt)) {
+		d.Approval = &authz.Approval{ID: id, Status: authz.ApprovalApproved, ExpiresAt: g.Validity.End}
+	}
 }
 
 // grant returns a live grant that opens the rule for this request, preferring

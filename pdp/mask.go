@@ -31,7 +31,7 @@ func (q *question) recorded(d *authz.Decision) (authz.Request, *authz.Decision) 
 	in := q.input
 	in.Value = resolved.Value()
 	told := q.combineOn(&in).Decision
-	told.ID = d.ID
+	told.ID, told.Approval = d.ID, d.Approval
 	for i := range told.Reasons {
 		// Arguments, and what a failing built-in says, may hold it too.
 		r := &told.Reasons[i]

@@ -42,10 +42,16 @@ func (s *Snapshot) Revision() authz.Revision {
 	return authz.Revision{Release: s.Release.Number, Position: s.Position}
 }
 
-// Caller is who asked, for the record and for counting uses.
+// Caller is who asked, for the record, for counting uses and for asking people.
 type Caller struct {
 	Name           string // the credential's subject, "service:shop"
+	Tenant         string // of the credential; "" for the platform's
 	IdempotencyKey string // of a retry that must count once; may be empty
+	// Asks has people asked where the answer is a REVIEW; nil asks nobody.
+	Asks *Asks
+	// Case is one that has ended, where this decision is made because it has;
+	// an answer that is still a REVIEW carries it.
+	Case *authz.Approval
 }
 
 // Record is one decision as it is written down (X15). What policies call
@@ -80,7 +86,9 @@ type Config struct {
 	Sources  map[string]AttributeSource // by the name that the attribute schema uses
 	Recorder Recorder                   // nil records nothing
 	Uses     UseCounter                 // nil: counted grants never count
-	Budget   time.Duration              // per evaluation; 0 means DefaultBudget
+	// Approvals asks people; nil: nobody is asked.
+	Approvals Approvals
+	Budget    time.Duration // per evaluation; 0 means DefaultBudget
 	// StaleBound is how long policies without a bound of their own are trusted
 	// when their source is not heard; 0 means DefaultStaleBound.
 	StaleBound time.Duration
@@ -181,6 +189,7 @@ func (p *PDP) Decide(ctx context.Context, req authz.Request, caller Caller) (aut
 	if err != nil {
 		return authz.Decision{}, err
 	}
+	d = p.ask(ctx, q, d, caller)
 	d.ID = id
 	if err := p.record(ctx, q, d.Decision, caller); err != nil {
 		return authz.Decision{}, err
@@ -191,19 +200,25 @@ func (p *PDP) Decide(ctx context.Context, req authz.Request, caller Caller) (aut
 // Evaluate answers like Decide on any snapshot, without counting, recording
 // or any other effect. With explain it also says what every rule did.
 func (p *PDP) Evaluate(ctx context.Context, s *Snapshot, req authz.Request, explain bool) (authz.Decision, *Explanation, error) {
+	q, d, err := p.tryOut(ctx, s, req, explain)
+	if err != nil || !explain {
+		return d, nil, err
+	}
+	return d, q.explanation(), nil
+}
+
+// tryOut answers without any effect.
+func (p *PDP) tryOut(ctx context.Context, s *Snapshot, req authz.Request, explain bool) (*question, authz.Decision, error) {
 	q, err := p.question(ctx, s, req, p.config.Freshness(), explain)
 	if err != nil {
-		return authz.Decision{}, nil, err
+		return nil, authz.Decision{}, err
 	}
 	d, err := p.settle(q, q.combine(), func(grants []*authz.Grant) ([]string, error) { return p.config.Uses.SpentUses(ctx, grants) })
 	if err != nil {
-		return authz.Decision{}, nil, err
+		return nil, authz.Decision{}, err
 	}
 	d.ID = p.config.NewID()
-	if !explain {
-		return d.Decision, nil, nil
-	}
-	return d.Decision, q.explanation(), nil
+	return q, d.Decision, nil
 }
 
 // MaySelf answers whether a caller of Xiezhi itself has a right, by the self

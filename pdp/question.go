@@ -29,6 +29,7 @@ type question struct {
 	answering matched
 	outcomes  []Outcome
 	spent     []string
+	closed    *authz.Reason // that the core denies for beside the policies
 	written   Record
 
 	digestOnce sync.Once
@@ -247,7 +248,7 @@ func (q *question) combineOn(in *Input) combined {
 		question: q, in: in, outcomes: q.outcomes, dynamic: q.snapshot.Dynamic,
 		obligations: q.snapshot.Release.obligations, spent: q.spent,
 		noGrants: !q.fresh.Grants || q.fresh.GrantsAge > q.staleBound, outlived: q.fresh.Age > q.staleBound,
-		latest: q.fresh.Latest, messages: &q.lent.messages,
+		latest: q.fresh.Latest, messages: &q.lent.messages, closed: q.closed,
 	}
 	d := c.combine()
 	for i := range d.Obligations {

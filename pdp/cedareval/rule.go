@@ -121,8 +121,7 @@ func (d *declaration) annotate(name, value string) error {
 }
 
 func validRuleID(id string) error {
-	switch id {
-	case authz.RuleNoAllow, authz.RuleEvaluationError, authz.RuleObligationConflict, authz.RuleRouteConflict:
+	if authz.ReservedRule(id) {
 		return fmt.Errorf("%q is the decision core's own", id)
 	}
 	ok := id != "" && len(id) <= maxRuleID

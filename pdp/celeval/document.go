@@ -185,16 +185,13 @@ func (r *reader) sentence(n *yaml.Node, what string) (t pdp.Text) {
 	return t
 }
 
-// reserved are the rule names that the decision core speaks under.
-var reserved = []string{authz.RuleNoAllow, authz.RuleEvaluationError, authz.RuleObligationConflict, authz.RuleRouteConflict}
-
 func (r *reader) rule(n *yaml.Node, number int) ruleText {
 	before := len(r.faults)
 	t := ruleText{node: n, rule: rule{Rule: &pdp.Rule{ID: fmt.Sprintf("rule_%d", number), File: r.file, Line: n.Line}}}
 	ok := r.object(n, "rule", members{
 		"id": func(n *yaml.Node) {
 			t.ID = r.name(n, "id")
-			if slices.Contains(reserved, t.ID) {
+			if authz.ReservedRule(t.ID) {
 				r.fault(n.Line, "id %q: the decision core speaks under this name", t.ID)
 			}
 		},

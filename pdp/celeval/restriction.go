@@ -85,7 +85,7 @@ func (c *Compiler) restrictionRule(text authz.RestrictionRule, i int) (*rule, []
 	if err := cleanName(r.ID); err != nil {
 		return nil, nil, &authz.FieldError{Path: "/id", Detail: fmt.Sprintf("%q: %v", r.ID, err)}
 	}
-	if slices.Contains(reserved, r.ID) {
+	if authz.ReservedRule(r.ID) {
 		return nil, nil, &authz.FieldError{Path: "/id", Detail: fmt.Sprintf("%q: the decision core speaks under this name", r.ID)}
 	}
 	reads, err := messageReads(r.Message)

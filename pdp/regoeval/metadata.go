@@ -14,9 +14,6 @@ import (
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
 
-// reservedIDs are the decision core's own; no policy may pretend to be it.
-var reservedIDs = []string{authz.RuleNoAllow, authz.RuleEvaluationError, authz.RuleObligationConflict, authz.RuleRouteConflict}
-
 // readMetadata builds the policy and its rules from the module's metadata and
 // checks them against the heads.
 func (m *module) readMetadata(templates map[string]bundles.File, schema *pdp.AttributeSchema, report *faults) {
@@ -54,7 +51,7 @@ func (m *module) declare(b *block, rule *ast.Rule, templates map[string]bundles.
 	case declared[r.ID] != nil:
 		b.fault(b.row, r.ID, "declared twice, first in line %d; several bodies share one declaration, on the first", declared[r.ID].Line)
 		return
-	case slices.Contains(reservedIDs, r.ID):
+	case authz.ReservedRule(r.ID):
 		b.fault(b.row, r.ID, "the decision core itself speaks with this id; choose another")
 	}
 	if _, ok := templates[r.Template]; !ok && r.Template != "" {

@@ -35,7 +35,18 @@ const (
 	RuleObligationConflict = "obligation_conflict" // one obligation with two sets of parameters
 	RuleRouteConflict      = "route_conflict"      // two different routes
 	RuleStaleBound         = "stale_bound"         // the source of policies was not heard for too long
+	RuleTooManyCases       = "too_many_cases"      // a review was needed, and who asks has asked too much
 )
+
+// ReservedRule reports whether the decision core speaks under this id: no
+// policy may have a rule of that name.
+func ReservedRule(id string) bool {
+	switch id {
+	case RuleNoAllow, RuleEvaluationError, RuleObligationConflict, RuleRouteConflict, RuleStaleBound, RuleTooManyCases:
+		return true
+	}
+	return false
+}
 
 // Reason is one finding as the answer shows it.
 type Reason struct {
@@ -95,12 +106,24 @@ type Route struct {
 	Standby string `json:"standby,omitempty"`
 }
 
-// Approval is the case that a REVIEW opened or joined.
+// Approval is the case that a REVIEW opened or joined, or the one whose grant
+// an ALLOW rests on.
 type Approval struct {
-	ID        string    `json:"id"`
-	Status    string    `json:"status"`
+	ID     string `json:"id"`
+	Status string `json:"status"` // one of the Approval… constants
+	// ExpiresAt is when the case must be decided; of an approved one when its
+	// grant ends.
 	ExpiresAt time.Time `json:"expires_at"`
 }
+
+// Statuses of an [Approval].
+const (
+	ApprovalPending   = "PENDING"
+	ApprovalApproved  = "APPROVED"
+	ApprovalRejected  = "REJECTED"
+	ApprovalExpired   = "EXPIRED"
+	ApprovalCancelled = "CANCELLED"
+)
 
 // AppendJSON appends the answer of POST /api/v1/decide. It never fails: text
 // that is not valid UTF-8 is repaired with U+FFFD, and a rate that JSON cannot

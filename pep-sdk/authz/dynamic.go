@@ -1,6 +1,9 @@
 package authz
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // RuleRef names one rule by policy and id, "platform/network/public_ip", and
 // by the digest it had when it was named: a rule that changes is no longer
@@ -51,6 +54,12 @@ type Grant struct {
 	Ended       *time.Time `json:"ended,omitempty"`
 	EndedReason string     `json:"ended_reason,omitempty"`
 }
+
+// SourceApproval begins the Source of a grant that a case minted.
+const SourceApproval = "approval:"
+
+// Case returns the id of the case that minted the grant, if one did.
+func (g *Grant) Case() (id string, ok bool) { return strings.CutPrefix(g.Source, SourceApproval) }
 
 // Live reports whether the grant may count at now, uses aside.
 func (g *Grant) Live(now time.Time) bool {

@@ -34,7 +34,9 @@ type Case struct {
 	// Shown is the digest of what approvers see ([Card.Digest]).
 	Shown string `json:"shown"`
 
-	Votes []Vote `json:"votes"`
+	// Version grows with every change.
+	Version int    `json:"version"`
+	Votes   []Vote `json:"votes"`
 	// Reached is how long the case had waited when its steps were looked at
 	// last. Due is when it must be looked at next; zero: never.
 	Reached time.Duration `json:"reached,omitempty"`
@@ -47,6 +49,8 @@ type Case struct {
 	Grant    string    `json:"grant,omitempty"` // that was minted
 	GrantEnd time.Time `json:"grant_end,omitzero"`
 	Yield    Yield     `json:"yield,omitempty"`
+	// Places are where it is shown.
+	Places []Place `json:"places,omitempty"`
 }
 
 // Opening is one rule that a yes opens, and by which template.

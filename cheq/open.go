@@ -107,6 +107,9 @@ func (s *Service) begin(tx Tx, ask Ask, now time.Time) (Case, error) {
 		if err := s.within(tx, &c, t, now); err != nil {
 			return Case{}, err
 		}
+		if t.Reason && strings.TrimSpace(ask.Reason) == "" {
+			return Case{}, &NotAskableError{o.Rule, "the template " + t.Name + " wants a reason: say why"}
+		}
 		if ask.GrantFor > t.GrantMost {
 			return Case{}, &NotAskableError{o.Rule, fmt.Sprintf("a grant lasts at most %s by the template %s", t.GrantMost, t.Name)}
 		}

@@ -32,6 +32,10 @@ type Template struct {
 	// ReviewWithin is when a break-glass case must have been reviewed.
 	ReviewWithin time.Duration
 	Offers       []Offer
+	// Reason says that who asks must say why. Break-glass always asks.
+	Reason bool
+	// Notify is where cases are shown.
+	Notify []Place
 }
 
 // TemplateKind is how a template's cases run.
@@ -94,6 +98,7 @@ const (
 	MaxDecideBy     = 30 * 24 * time.Hour
 	MaxGrant        = 90 * 24 * time.Hour
 	MaxGroups       = 16
+	MaxPlaces       = 16
 	MaxCombinations = 200
 )
 
@@ -118,6 +123,13 @@ func (t *Template) check() error {
 		return errors.New("review_within: a break_glass template says by when it must have been reviewed")
 	case t.Kind != BreakGlass && t.ReviewWithin != 0:
 		return fmt.Errorf("review_within: only for kind %s", BreakGlass)
+	case len(t.Notify) > MaxPlaces:
+		return fmt.Errorf("notify: at most %d places", MaxPlaces)
+	}
+	for i, place := range t.Notify {
+		if place.Channel == "" || place.To == "" || slices.Contains(t.Notify[:i], place) {
+			return fmt.Errorf("notify/%d: want channel and to, and each place once", i)
+		}
 	}
 	if err := t.checkGroups(); err != nil {
 		return err

@@ -28,6 +28,8 @@ type file struct {
 	Escalate     []fileStep  `yaml:"escalate"`
 	ReviewWithin span        `yaml:"review_within"`
 	Offers       []Offer     `yaml:"offers"`
+	Reason       string      `yaml:"reason"`
+	Notify       []Place     `yaml:"notify"`
 }
 
 type fileGroup struct {
@@ -45,6 +47,8 @@ type fileStep struct {
 	Add    *People `yaml:"add"`
 	Switch *People `yaml:"switch"`
 }
+
+const reasonRequired = "required"
 
 // span is a duration such as 72h or 30m.
 type span time.Duration
@@ -92,6 +96,11 @@ func ParseTemplate(filePath string, data []byte) (*Template, error) {
 		DecideBy: time.Duration(f.DecideBy), GrantFor: time.Duration(f.GrantFor.Default), GrantMost: time.Duration(f.GrantFor.Ceiling),
 		Uses: f.Uses, AllOf: groups(f.AllOf), AnyOf: groups(f.AnyOf),
 		ReviewWithin: time.Duration(f.ReviewWithin), Offers: f.Offers,
+		Reason: f.Reason == reasonRequired || f.Kind == BreakGlass, Notify: f.Notify,
+	}
+	if f.Reason != "" && f.Reason != reasonRequired {
+		const detail = "reason: want " + reasonRequired + ", or leave it out"
+		return nil, &TemplateError{filePath, lineOf(data, detail), detail}
 	}
 	if t.Kind == "" {
 		t.Kind = Ordinary

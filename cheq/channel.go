@@ -28,7 +28,7 @@ type Delivery struct {
 	// is; equal, there is nothing to do.
 	Wanted int `json:"wanted"`
 	Shown  int `json:"shown"`
-	// Attempts failed since the last success, the last one with Error.
+	// Attempts were begun since the last success; Error is the last failure.
 	Attempts int    `json:"attempts,omitempty"`
 	Error    string `json:"error,omitempty"`
 	// Due is when it is tried next; zero: not again, since the channel refuses
@@ -51,6 +51,16 @@ type Outbox interface {
 	// Seen notes the id of an answer given in a channel, and reports whether it
 	// was noted before. Those noted before old are forgotten.
 	Seen(channel, event string, at, old time.Time) (bool, error)
+	// Answered lists what Seen noted after the given one, in order of Channel,
+	// then Event, as bytes.
+	Answered(after Answered, limit int) ([]Answered, error)
+}
+
+// Answered is an answer that was given in a channel, and counts once.
+type Answered struct {
+	Channel string    `json:"channel"`
+	Event   string    `json:"event"`
+	At      time.Time `json:"at"`
 }
 
 // View is a case as a channel shows it.
@@ -129,4 +139,15 @@ var (
 type Answers interface {
 	// Answer counts a tap, and returns the case as it is then.
 	Answer(ctx context.Context, t Tap) (View, error)
+}
+
+// ErrCode refuses a short code that binds no identity: it is wrong, used or
+// over, or the sender tried too many.
+var ErrCode = errors.New("no such code, or its time is over")
+
+// Identities binds people's platform ids.
+type Identities interface {
+	// Bind binds who sent a short code in a channel to the subject that was
+	// given it, or fails with ErrCode.
+	Bind(ctx context.Context, channel, platform, code string) (Person, error)
 }

@@ -230,11 +230,21 @@ func separate(buf []byte, i int) []byte {
 	return buf
 }
 
+// appendText looks once at text that needs neither escapes nor repair.
 func appendText(buf []byte, text string) []byte {
-	if !utf8.ValidString(text) {
-		text = strings.ToValidUTF8(text, "\uFFFD")
+	for i := 0; i < len(text); {
+		switch c := text[i]; {
+		case c < utf8.RuneSelf && ordinary[c]:
+			i++
+		case c > 0xe0 && c < 0xed && i+2 < len(text) && text[i+1]&0xc0 == 0x80 && text[i+2]&0xc0 == 0x80: // as most Chinese characters
+			i += 3
+		case !utf8.ValidString(text):
+			return AppendQuoted(buf, strings.ToValidUTF8(text, "\uFFFD"))
+		default:
+			return AppendQuoted(buf, text)
+		}
 	}
-	return AppendQuoted(buf, text)
+	return append(append(append(buf, '"'), text...), '"')
 }
 
 func appendOptional(buf []byte, name, text string) []byte {

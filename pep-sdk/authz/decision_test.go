@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"math"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -125,6 +126,20 @@ func TestDecisionIsAlwaysJSON(t *testing.T) {
 	data := d.AppendJSON(nil)
 	if !json.Valid(data) || !utf8.Valid(data) {
 		t.Errorf("not JSON: %q", data)
+	}
+}
+
+func TestTextIsWrittenAsItIsRepairedAndQuoted(t *testing.T) {
+	pieces := []string{"a", " ", "\"", "\\", "\n", "\x7f", "é", "ࠀ", "策", "略", "퟿", "\ue000", "\u2028", "\U0001f600", "\x80", "\xe7\xad", "\xe7(", "\xe0\x80\x80", "\xed\xa0\x80", "\xff"}
+	for _, a := range pieces {
+		for _, b := range pieces {
+			for _, c := range pieces {
+				text := a + b + c
+				if got, want := appendText(nil, text), AppendQuoted(nil, strings.ToValidUTF8(text, "\uFFFD")); string(got) != string(want) {
+					t.Fatalf("%q is written %q, want %q", text, got, want)
+				}
+			}
+		}
 	}
 }
 

@@ -104,13 +104,20 @@ func validName(name string) error {
 		return fmt.Errorf("longer than %d bytes", MaxNameLength)
 	}
 	for i := range len(name) {
-		c := name[i]
-		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("._-:/", c) >= 0) {
+		if !inName[name[i]] {
 			return fmt.Errorf("%q: want letters, digits and ._-:/", name)
 		}
 	}
 	return nil
 }
+
+// inName are the bytes of names.
+var inName = func() (is [256]bool) {
+	for c := range is {
+		is[c] = c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("._-:/", rune(c))
+	}
+	return is
+}()
 
 func validID(id string) error {
 	if id == "" {
@@ -118,6 +125,9 @@ func validID(id string) error {
 	}
 	if len(id) > MaxIDLength {
 		return fmt.Errorf("longer than %d bytes", MaxIDLength)
+	}
+	if plain(id) {
+		return nil
 	}
 	if !utf8.ValidString(id) {
 		return fmt.Errorf("not valid UTF-8")
@@ -128,6 +138,16 @@ func validID(id string) error {
 		}
 	}
 	return nil
+}
+
+// plain reports whether text is visible ASCII.
+func plain(text string) bool {
+	for i := range len(text) {
+		if c := text[i]; c < 0x20 || c > 0x7e {
+			return false
+		}
+	}
+	return true
 }
 
 func objectOrNull(v Value) error {

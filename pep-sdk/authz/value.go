@@ -50,6 +50,9 @@ func BoolValue(b bool) Value {
 // StringValue returns the value of s, which must be valid UTF-8: text that is
 // not is repaired with U+FFFD here and refused by [Parse] and [ValueOf].
 func StringValue(s string) Value {
+	if utf8.ValidString(s) {
+		return textValue(s)
+	}
 	return textValue(strings.ToValidUTF8(s, "\uFFFD"))
 }
 
@@ -101,6 +104,9 @@ func Strings(texts ...string) Value {
 // ObjectValue returns an object with the given members, in any order. It
 // takes ownership of the slice. A name given twice is an error.
 func ObjectValue(members ...Member) (Value, error) {
+	if areSorted(members) {
+		return membersValue(KindObject, members), nil
+	}
 	sortMembers(members)
 	for i := 1; i < len(members); i++ {
 		if members[i].Name == members[i-1].Name {
@@ -108,6 +114,16 @@ func ObjectValue(members ...Member) (Value, error) {
 		}
 	}
 	return membersValue(KindObject, members), nil
+}
+
+// areSorted reports whether each name comes after the one before.
+func areSorted(members []Member) bool {
+	for i := 1; i < len(members); i++ {
+		if members[i].Name <= members[i-1].Name {
+			return false
+		}
+	}
+	return true
 }
 
 // sortMembers is quick on the few members that most objects have.

@@ -100,6 +100,9 @@ func (s *Service) begin(tx Tx, ask Ask, now time.Time) (Case, error) {
 	}
 	for i := range c.Opens {
 		o := &c.Opens[i]
+		if tx.Rule(c.Tenant, o.Rule) != o.Digest {
+			return Case{}, &NotAskableError{o.Rule, "it is of no release, such as a restriction's: who made it lifts it"}
+		}
 		t, digest := tx.Template(o.Template)
 		if t == nil {
 			return Case{}, &NotAskableError{o.Rule, "it names no approval template: nobody can be asked"}

@@ -41,7 +41,14 @@ const maxTries = 10
 // Update implements [cheq.Store].
 func (s *Store) Update(ctx context.Context, fn func(cheq.Tx) error) error {
 	for try := 1; ; try++ {
-		err := s.config.Store.Update(ctx, func(tx pap.Tx) error { return s.in(ctx, tx, fn) })
+		err := s.config.Store.Update(ctx, func(tx pap.Tx) error {
+			return s.in(ctx, tx, func(t *transaction) error {
+				if err := pap.StillHolds(tx, t.active.Revision()); err != nil {
+					return err
+				}
+				return fn(t)
+			})
+		})
 		behind := errors.Is(err, pap.ErrVersion) || errors.Is(err, pdp.ErrNotReady)
 		if err != nil && (!behind || try == maxTries) {
 			return err
@@ -55,16 +62,15 @@ func (s *Store) Update(ctx context.Context, fn func(cheq.Tx) error) error {
 // View implements [cheq.Store]. What it reads of rules and people is this
 // node's view.
 func (s *Store) View(ctx context.Context, fn func(cheq.Tx) error) error {
-	return s.config.Store.View(ctx, func(tx pap.Tx) error { return s.in(ctx, tx, fn) })
+	return s.config.Store.View(ctx, func(tx pap.Tx) error {
+		return s.in(ctx, tx, func(t *transaction) error { return fn(t) })
+	})
 }
 
-func (s *Store) in(ctx context.Context, tx pap.Tx, fn func(cheq.Tx) error) error {
+func (s *Store) in(ctx context.Context, tx pap.Tx, fn func(*transaction) error) error {
 	active := s.config.Active()
 	if active == nil {
 		return pdp.ErrNotReady
-	}
-	if err := pap.StillHolds(tx, active.Revision()); err != nil {
-		return err
 	}
 	rows, ok := tx.(cheq.Rows)
 	if !ok {

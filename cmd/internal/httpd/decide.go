@@ -76,7 +76,7 @@ func (c *call) decide() error {
 	if err != nil {
 		return err
 	}
-	req, err := c.requestOf(v, "at_least_revision", "permit")
+	req, err := c.requestOf(v, "at_least_revision", "permit", "ask")
 	if err != nil {
 		return err
 	}
@@ -97,12 +97,15 @@ func (c *call) decide() error {
 	if err := c.await(extras.atLeast); err != nil {
 		return err
 	}
+	key.Asks = extras.asks
 	d, err := c.decideOn(c.ctx, req, key)
 	if err != nil {
 		return err
 	}
 	if wait > 0 && d.Effect == authz.Review {
-		return errApprovalsUnavailable
+		if d, err = c.held(d, wait, req, key); err != nil {
+			return err
+		}
 	}
 	c.setRevision(d.Revision)
 	c.setDecided(d.Decided)
@@ -162,12 +165,16 @@ func (c *call) asksForItself(req *authz.Request) bool {
 type extras struct {
 	atLeast authz.Revision
 	permit  bool
+	asks    *pdp.Asks
 }
 
 func extrasOf(v authz.Value) (extras, error) {
 	var e extras
 	var err error
 	if e.atLeast, err = revisionOf(v, "at_least_revision"); err != nil {
+		return extras{}, err
+	}
+	if e.asks, err = asksOf(v); err != nil {
 		return extras{}, err
 	}
 	permit, asked := v.Get("permit")
@@ -177,6 +184,40 @@ func extrasOf(v authz.Value) (extras, error) {
 	e.permit = true
 	return e, checkPermit(permit)
 }
+
+// asksOf reads {"reason": "…", "grant_for": "2h"}, what people who are asked are
+// told; both may be left out.
+func asksOf(v authz.Value) (*pdp.Asks, error) {
+	ask, given := v.Get("ask")
+	if !given {
+		return &plainAsks, nil
+	}
+	if ask.Kind() != authz.KindObject {
+		return nil, &authz.FieldError{Path: "/ask", Detail: fmt.Sprintf("want an object, not a %s", ask.Kind())}
+	}
+	asks := &pdp.Asks{}
+	for i := range ask.Len() {
+		name, value := ask.Name(i), ask.Index(i)
+		switch {
+		case value.Kind() != authz.KindString:
+			return nil, &authz.FieldError{Path: pointer("ask", name), Detail: fmt.Sprintf("want a string, not a %s", value.Kind())}
+		case name == "reason":
+			asks.Reason = value.Text()
+		case name == "grant_for":
+			span, err := time.ParseDuration(value.Text())
+			if err != nil || span <= 0 {
+				return nil, &authz.FieldError{Path: "/ask/grant_for", Detail: "want a duration above 0, such as 2h"}
+			}
+			asks.GrantFor = span
+		default:
+			return nil, &authz.FieldError{Path: pointer("ask", name), Detail: "unknown member"}
+		}
+	}
+	return asks, nil
+}
+
+// plainAsks is of who says nothing to those who are asked.
+var plainAsks pdp.Asks
 
 // checkPermit reads {"audience": "…"}.
 func checkPermit(v authz.Value) error {
@@ -229,7 +270,7 @@ const maxIdempotencyKey = 255
 // idempotencyKey reads the header as the PDP counts by it: the same key with
 // another body is another use.
 func (c *call) idempotencyKey() (pdp.Caller, error) {
-	caller := pdp.Caller{Name: c.caller.Name()}
+	caller := pdp.Caller{Name: c.caller.Name(), Tenant: c.caller.Tenant}
 	key, err := c.keyHeader()
 	if err != nil || key == "" {
 		return caller, err

@@ -75,6 +75,8 @@ type Config struct {
 	// Refused is told of every call that a caller had no right to; nil: nobody.
 	Refused func(record *authz.AuditRecord)
 
+	// Approvals asks people; nil: this server cannot, and refuses to wait.
+	Approvals *Approvals
 	// Source is the policy repository that this server follows; nil: none.
 	Source Source
 	// LoadAttributes reads the static attributes again; nil: there are none.
@@ -121,7 +123,11 @@ type Server struct {
 	cancel context.CancelFunc
 
 	inFlight sync.Map // idempotency keys of calls under way
-	waits    waits
+	waits    waits    // for PEPs
+	asking   waits    // for people
+
+	serving context.Context // ends when the server begins to stop
+	stop    context.CancelFunc
 }
 
 // New builds a server; it refuses an incomplete route table and unreadable TLS
@@ -132,6 +138,8 @@ func New(config Config) (*Server, error) {
 	}
 	s := &Server{config: config, ids: newRequestIDs()}
 	s.base, s.cancel = context.WithCancel(context.Background())
+	s.serving, s.stop = context.WithCancel(s.base)
+	s.waits.limits, s.asking.limits = pepWaits, approvalWaits
 	var err error
 	if s.tls, err = loadTLS(config.CertFile, config.KeyFile); err != nil {
 		return nil, err
@@ -209,6 +217,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 }
 
 func (s *Server) shutdown(ln *listener, served <-chan error) error {
+	s.stop()
 	closeErr := ln.Close() // ends a Serve that is only starting, too
 	<-served
 	ln.hurry(time.Now().Add(lastMoment))

@@ -7,17 +7,19 @@ import (
 	"github.com/xiezhi-project/xiezhi/pap"
 )
 
-// How many calls may wait for PEPs at one time: each reads the store ten times
-// a second.
-const (
-	waitsPerToken  = 8
-	waitsPerTenant = 32 // the platform is one
-	waitsInAll     = 256
-)
+// waitLimits is how many calls may wait at one time, and for what.
+type waitLimits struct {
+	token, tenant, all int // the platform is one tenant
+	what               string
+}
 
-// waits are the calls that wait. Its zero value is ready, and safe for
-// concurrent use.
+// How many calls may wait for PEPs: each reads the store ten times a second.
+var pepWaits = waitLimits{token: 8, tenant: 32, all: 256, what: "PEPs"}
+
+// waits are the calls that wait, safe for concurrent use.
 type waits struct {
+	limits waitLimits
+
 	mu      sync.Mutex
 	all     int
 	tokens  map[string]int
@@ -34,9 +36,9 @@ func (w *waits) begin(token, tenant string) (end func(), err error) {
 	for _, bound := range []struct {
 		is, most int
 		of       string
-	}{{w.tokens[token], waitsPerToken, "credential"}, {w.tenants[tenant], waitsPerTenant, "tenant"}, {w.all, waitsInAll, "node"}} {
+	}{{w.tokens[token], w.limits.token, "credential"}, {w.tenants[tenant], w.limits.tenant, "tenant"}, {w.all, w.limits.all, "node"}} {
 		if bound.is >= bound.most {
-			return nil, fmt.Errorf("%d calls of this %s wait for PEPs, as many as may: %w", bound.is, bound.of, pap.ErrBusy)
+			return nil, fmt.Errorf("%d calls of this %s wait for %s, as many as may: %w", bound.is, bound.of, w.limits.what, pap.ErrBusy)
 		}
 	}
 	w.add(token, tenant, 1)

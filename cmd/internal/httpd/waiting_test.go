@@ -12,7 +12,7 @@ import (
 )
 
 func TestCallsThatWaitHavePlacesByCredentialAndTenant(t *testing.T) {
-	var w waits
+	w := waits{limits: pepWaits}
 	var ends []func()
 	take := func(token, tenant string, times int) (err error) {
 		for range times {
@@ -24,14 +24,14 @@ func TestCallsThatWaitHavePlacesByCredentialAndTenant(t *testing.T) {
 		}
 		return nil
 	}
-	if err := take("t0", "acme", waitsPerToken); err != nil {
+	if err := take("t0", "acme", pepWaits.token); err != nil {
 		t.Fatal(err)
 	}
 	if err := take("t0", "acme", 1); !errors.Is(err, pap.ErrBusy) {
 		t.Errorf("one more of a credential: %v", err)
 	}
-	for i := 1; i < waitsPerTenant/waitsPerToken; i++ {
-		if err := take(fmt.Sprint("t", i), "acme", waitsPerToken); err != nil {
+	for i := 1; i < pepWaits.tenant/pepWaits.token; i++ {
+		if err := take(fmt.Sprint("t", i), "acme", pepWaits.token); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -39,7 +39,7 @@ func TestCallsThatWaitHavePlacesByCredentialAndTenant(t *testing.T) {
 		t.Errorf("one more of a tenant: %v", err)
 	}
 	for i := range 100 {
-		if err := take(fmt.Sprint("o", i), fmt.Sprint("tenant", i/4), waitsPerToken); errors.Is(err, pap.ErrBusy) {
+		if err := take(fmt.Sprint("o", i), fmt.Sprint("tenant", i/4), pepWaits.token); errors.Is(err, pap.ErrBusy) {
 			break
 		} else if i == 99 {
 			t.Error("there is no bound in all")
@@ -60,7 +60,7 @@ func TestTooManyWaitsAreRefusedAndRevocationsAreNot(t *testing.T) {
 		time.Now().Add(time.Hour).Format(time.RFC3339) + `"},"reason":"test"}`
 	made := r.do(ask{as: "admin", path: "/api/v1/policy/dynamic", body: body})
 	var waiting sync.WaitGroup
-	for range waitsPerToken {
+	for range pepWaits.token {
 		waiting.Go(func() {
 			if g := r.do(ask{as: "admin", method: http.MethodPost, path: "/api/v1/releases/1/await?quorum=all&wait=60s"}); g.status != 200 {
 				t.Errorf("waiting: %d %s", g.status, g.text)
@@ -71,7 +71,7 @@ func TestTooManyWaitsAreRefusedAndRevocationsAreNot(t *testing.T) {
 		r.waits.mu.Lock()
 		all := r.waits.all
 		r.waits.mu.Unlock()
-		if all == waitsPerToken {
+		if all == pepWaits.token {
 			break
 		}
 		if time.Since(began) > time.Minute {

@@ -12,7 +12,9 @@ import (
 
 	"github.com/oklog/ulid/v2"
 
+	"github.com/xiezhi-project/xiezhi/cheq"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/access"
+	"github.com/xiezhi-project/xiezhi/cmd/internal/approvals"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/config"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/engine"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/feed"
@@ -41,6 +43,11 @@ type Core struct {
 	PDP   *pdp.PDP
 	Feed  *feed.Feed
 	Store Store
+
+	// Cases are asked of people; what is decided by REVIEW opens them.
+	Cases   *cheq.Service
+	desk    *approvals.Desk
+	waiters *cheq.Waiters
 
 	guard      *access.Guard
 	policies   *policies
@@ -94,7 +101,10 @@ func OpenCore(ctx context.Context, c config.Server, store Store, recorder pdp.Re
 	if err != nil {
 		return nil, err
 	}
-	core := &Core{Store: store, policies: &policies{Engine: rego}, distribute: &distribution{}}
+	core := &Core{Store: store, policies: &policies{Engine: rego}, distribute: &distribution{}, waiters: &cheq.Waiters{}}
+	core.desk = &approvals.Desk{Failed: func(o *pdp.Obstacles, err error) {
+		log.Error("a review cannot be asked of anybody now", "tenant", o.Request.Tenant, "request", o.Digest, "error", err)
+	}}
 	directory := &pap.Directory{}
 	uses := &useCounter{}
 	sources := map[string]pdp.AttributeSource{}
@@ -106,7 +116,7 @@ func OpenCore(ctx context.Context, c config.Server, store Store, recorder pdp.Re
 		sources[pip.StaticSource] = core.static
 	}
 	core.PDP = pdp.New(pdp.Config{
-		Sources: sources, Recorder: recorder, Uses: uses, Budget: c.Budget, StaleBound: c.StaleBound,
+		Sources: sources, Recorder: recorder, Uses: uses, Approvals: core.desk, Budget: c.Budget, StaleBound: c.StaleBound,
 		Freshness: func() authz.Freshness { return freshness(core.Feed, c.GrantStale, time.Now()) }, Now: time.Now, NewID: newID,
 	})
 	core.Feed = feed.New(feed.Config{
@@ -119,6 +129,10 @@ func OpenCore(ctx context.Context, c config.Server, store Store, recorder pdp.Re
 		CatchUp: core.Feed.Sync, Now: time.Now, NewID: newID, Ceiling: c.GrantCeiling,
 	})
 	uses.pap = core.PAP
+	core.Cases = cheq.New(cheq.Config{Now: time.Now, NewID: newID, Store: approvals.NewStore(approvals.Config{
+		Store: store, Active: core.PDP.Active, Directory: directory, CatchUp: core.Feed.Sync, NewID: newID,
+	})})
+	core.desk.Cases = core.Cases
 	if err := core.Feed.Sync(ctx); err != nil {
 		return nil, fmt.Errorf("read the store: %w", err)
 	}
@@ -156,7 +170,7 @@ func Open(ctx context.Context, c config.Server, log *slog.Logger) (*Node, error)
 		return nil, errors.Join(err, n.Close())
 	}
 	n.http, err = httpd.New(httpd.Config{
-		Source: sourceOf(n.source), LoadAttributes: core.loadAttributes(),
+		Source: sourceOf(n.source), LoadAttributes: core.loadAttributes(), Approvals: core.approvals(),
 		Guard: core.guard, PDP: core.PDP, PAP: core.PAP, Store: store, Preview: preview.New(preview.Config{
 			Store: store, Compile: core.policies.Compile, CompileRestriction: core.policies.Restriction, Now: time.Now,
 		}),
@@ -182,6 +196,9 @@ func (n *Node) Serve(ctx context.Context, listener net.Listener) error {
 		again(running, n.log, stepEvery, n.PAP.StepRollout, "cannot step the rollout; it is tried again")
 	})
 	background.Go(func() { again(running, n.log, forgetEvery, n.PAP.ForgetPEPs, "cannot forget PEPs that are gone") })
+	background.Go(func() {
+		again(running, n.log, sweepEvery, n.sweep, "cannot look after the cases that are due; it is tried again")
+	})
 	if n.source != nil {
 		background.Go(func() { n.source.Run(running) })
 	}
@@ -197,10 +214,12 @@ func (n *Node) Serve(ctx context.Context, listener net.Listener) error {
 	return errors.Join(err, pushed, n.Close())
 }
 
-// stepEvery is how often every node looks after a rollout that runs, and
-// forgetEvery how often it drops PEPs that are gone.
+// stepEvery is how often every node looks after a rollout that runs, sweepEvery
+// after cases whose time has come, and forgetEvery how often it drops PEPs that
+// are gone.
 const (
 	stepEvery   = time.Second
+	sweepEvery  = time.Second
 	forgetEvery = time.Hour
 )
 

@@ -62,7 +62,7 @@ func openPush(ctx context.Context, c config.Server, core *Core, refused recorder
 	if err := p.keys.onChange(p.signWith); err != nil {
 		return nil, err
 	}
-	core.distribute.join(p.keys.update, p.hub.Update, p.door.Update)
+	core.distribute.join(p.keys.update, p.hub.Update, p.door.Update, core.settled)
 	if p.listener, err = listen(ctx, "stream-listen", c.StreamListen); err != nil {
 		return nil, err
 	}

@@ -19,5 +19,7 @@
 // The folder holds files of consecutive numbers. Each begins with a magic and
 // goes on with frames: the length of the record (4 bytes, little endian), the
 // CRC-32C over length and record, the record as JSON. A file is removed when
-// the sink has taken all of it.
+// the sink has taken all of it. The sink gets the newest records from memory,
+// up to 8 MiB of them; older ones, and those that it failed to take, are read
+// from the files again.
 package spool

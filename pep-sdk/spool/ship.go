@@ -18,6 +18,7 @@ type shipper struct {
 	*Spool
 	file    File // of the segment being read, nil if none is open
 	segment *segment
+	records []authz.AuditRecord // of more than one batch in memory
 }
 
 // ship is the shipper: it hands synced records to the sink until it is
@@ -103,6 +104,36 @@ func (sh *shipper) position() (seg *segment, from, end int64) {
 
 // shipSome hands the next records to the sink.
 func (sh *shipper) shipSome(seg *segment, from, end int64) error {
+	some, to := sh.recall(seg, from, end)
+	if len(some) == 0 {
+		return sh.shipFile(seg, from, to)
+	}
+	records := some[0].held
+	if len(some) > 1 {
+		records = sh.records[:0]
+		for i := range some {
+			records = append(records, some[i].held...)
+		}
+		sh.records = records
+	}
+	err := sh.sink(sh.shipping, records)
+	if err == nil {
+		sh.taken(seg, records, 0, to-from)
+	}
+	clear(sh.records)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	for i := range some {
+		sh.reuse(some[i].buffer)
+	}
+	if err != nil {
+		sh.forget()
+	}
+	return err
+}
+
+// shipFile is shipSome for records that are read from the file.
+func (sh *shipper) shipFile(seg *segment, from, end int64) error {
 	if err := sh.openFile(seg); err != nil {
 		return err
 	}
@@ -144,6 +175,7 @@ func (sh *shipper) giveUpRest(seg *segment) {
 	sh.log.Error("the disk damaged synced records; the rest of the file is skipped", "file", seg.name(), "records", seg.records)
 	sh.stats.Damaged += seg.records
 	seg.records = 0
+	sh.forget() // none of them may be behind what is shipped
 	sh.advance(seg, seg.end-seg.shipped)
 }
 

@@ -120,6 +120,7 @@ func TestRecordThatTheDiskDamagedIsSkippedAndCounted(t *testing.T) {
 		sink := memory{failing: errors.New("away")}
 		s := open(t, d, Options{SegmentBytes: 3 * int64(frameBytes("a"))}, sink.take)
 		appendAll(t, s, true, "a", "b", "c", "d")
+		<-time.After(time.Second) // from now on they are read from the disk
 		d.set(func(d *disk) {
 			for name, file := range d.files {
 				if number, _ := segmentNumber(name); number == 0 { // of the first file, the second record
@@ -143,20 +144,23 @@ func TestRecordThatTheDiskDamagedIsSkippedAndCounted(t *testing.T) {
 	})
 }
 
+// unreadable is the fault of a disk that takes everything and gives nothing back.
+func unreadable(op, _ string) error {
+	if op == "read" {
+		return errors.New("cannot read")
+	}
+	return nil
+}
+
 func TestReadErrorDelaysShippingAndLosesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDisk()
-		var sink memory
+		sink := memory{failing: errors.New("away")}
 		s := open(t, d, Options{}, sink.take)
-		d.set(func(d *disk) {
-			d.fault = func(op, name string) error {
-				if op == "read" {
-					return errors.New("cannot read")
-				}
-				return nil
-			}
-		})
+		d.set(func(d *disk) { d.fault = unreadable })
 		appendAll(t, s, true, "a", "b")
+		<-time.After(time.Second) // from now on they are read from the disk
+		sink.fail(nil)
 		<-time.After(time.Minute)
 		want(t, "shipped", sink.taken(), []string{})
 		d.set(func(d *disk) { d.fault = nil })
@@ -272,10 +276,17 @@ func TestFlushShipsWithoutWaitingForMore(t *testing.T) {
 	})
 }
 
-func TestRecordThatIsNoneIsSkippedAndCounted(t *testing.T) {
+func TestRecordThatTheSinkDoesNotTakeIsCheckedAndSkipped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var sink memory
-		s := open(t, newDisk(), Options{}, sink.take)
+		var known memory
+		s := open(t, newDisk(), Options{}, func(ctx context.Context, records []authz.AuditRecord) error {
+			for i := range records {
+				if _, err := authz.ParseAuditBody(records[i].AppendBody(nil)); err != nil {
+					return err
+				}
+			}
+			return known.take(ctx, records)
+		})
 		appendAll(t, s, true, "a")
 		broken := record("b")
 		broken.BodyJSON = []byte(`{"no":"end"`)
@@ -284,39 +295,50 @@ func TestRecordThatIsNoneIsSkippedAndCounted(t *testing.T) {
 		}
 		appendAll(t, s, true, "c")
 		flush(t, s)
-		want(t, "shipped", sink.taken(), []string{"a", "c"})
+		want(t, "shipped", known.taken(), []string{"a", "c"})
 		want(t, "damaged", s.Stats().Damaged, 1)
 		want(t, "unshipped bytes", s.Stats().UnshippedBytes, 0)
 	})
 }
 
-func TestRecordsOfABatchAreTheSinksToKeep(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var kept []authz.AuditRecord
-		tail := strings.Repeat("!", 300)
-		s := open(t, newDisk(), Options{}, func(_ context.Context, records []authz.AuditRecord) error {
-			for _, r := range records {
-				r.BodyJSON = append(r.BodyJSON, tail...) // which must not run into the next one
-				kept = append(kept, r)
-			}
-			return nil
+func TestBodiesOfABatchAreTheSinksUntilItReturns(t *testing.T) {
+	for name, failures := range map[string]int{"from memory": 0, "from the disk": 1} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var bodies, kept []string
+				tail := strings.Repeat("!", 300)
+				s := open(t, newDisk(), Options{ShipInterval: time.Minute}, func(_ context.Context, records []authz.AuditRecord) error {
+					if failures--; failures >= 0 {
+						return errors.New("away")
+					}
+					for i := range records {
+						records[i].BodyJSON = append(records[i].BodyJSON, tail...) // which must not run into the next one
+					}
+					for i := range records {
+						kept = append(kept, string(records[i].BodyJSON))
+					}
+					return nil
+				})
+				keep := func(size int) {
+					r := record(fmt.Sprint(len(bodies)))
+					r.BodyJSON = fmt.Appendf(nil, "%q", strings.Repeat(string(rune('a'+len(bodies)%26)), size))
+					bodies = append(bodies, string(r.BodyJSON)+tail)
+					if err := s.Append(t.Context(), r, size%2 == 0); err != nil {
+						t.Fatal(err)
+					}
+				}
+				for range 3 {
+					for _, size := range []int{1, usualRecord, 7, roomBytes - 3*usualRecord, 100, usualRecord - 200, 3, 2 * roomBytes, 5, roomBytes, 10} {
+						keep(size)
+					}
+					flush(t, s) // and the memory is used again
+				}
+				for i := range bodies {
+					if got := kept[i]; got != bodies[i] {
+						t.Errorf("body %d: %d bytes, %.20s…, want %d, %.20s…", i, len(got), got, len(bodies[i]), bodies[i])
+					}
+				}
+			})
 		})
-		var bodies []string
-		for i, size := range []int{1, usualRecord, 7, roomBytes - 3*usualRecord, 100, usualRecord - 200, 3, 2 * roomBytes, 5, roomBytes, 10} {
-			r := record(fmt.Sprint(i))
-			r.BodyJSON = fmt.Appendf(nil, "%q", strings.Repeat(string(rune('a'+i)), size))
-			bodies = append(bodies, string(r.BodyJSON)+tail)
-			if err := s.Append(t.Context(), r, true); err != nil {
-				t.Fatal(err)
-			}
-		}
-		flush(t, s)
-		appendAll(t, s, true, "more")
-		flush(t, s)
-		for i := range bodies {
-			if got := string(kept[i].BodyJSON); got != bodies[i] {
-				t.Errorf("body %d: %d bytes, %.20s…, want %d, %.20s…", i, len(got), got, len(bodies[i]), bodies[i])
-			}
-		}
-	})
+	}
 }

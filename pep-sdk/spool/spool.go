@@ -20,7 +20,8 @@ import (
 // for a strict append must deny (503 audit_unavailable).
 var ErrUnavailable = errors.New("the decision record cannot be kept")
 
-// Sink takes records for good. It must skip ids that it has.
+// Sink takes records for good. It must skip ids that it has. The bodies are its
+// own until it returns: their memory is used again.
 type Sink func(ctx context.Context, records []authz.AuditRecord) error
 
 // Options bound a spool. The zero value of each field stands for its default.
@@ -74,16 +75,19 @@ type Spool struct {
 	frames  sync.Pool // *[]byte
 	lock    *dirlock.Lock
 
-	mu       sync.Mutex
-	pending  *batch // records that no sync has begun for
-	writing  *batch // the batch whose sync is under way
-	spare    []byte
-	segments []*segment // oldest first
-	synced   int64      // bytes ever synced, with those found at Open
-	shipped  int64      // of them, bytes that have been shipped or given up
-	progress chan struct{}
-	stats    Stats
-	closed   bool
+	mu         sync.Mutex
+	pending    *batch     // records that no sync has begun for
+	writing    *batch     // the batch whose sync is under way
+	segments   []*segment // oldest first
+	recent     []stretch  // the end of what is synced and not shipped, in order
+	recentSize int        // of their buffers
+	spare      []buffer
+	spareSize  int
+	synced     int64 // bytes ever synced, with those found at Open
+	shipped    int64 // of them, bytes that have been shipped or given up
+	progress   chan struct{}
+	stats      Stats
+	closed     bool
 
 	soon, now chan struct{} // to the writer: a batch began, a batch is urgent
 	ready     chan struct{} // to the shipper: something was synced
@@ -103,7 +107,7 @@ type Spool struct {
 
 // batch is the records of one sync.
 type batch struct {
-	data    []byte
+	buffer
 	records uint64
 	strict  uint64    // of them
 	since   time.Time // of the first
@@ -122,7 +126,7 @@ func Open(dir string, options Options, sink Sink) (_ *Spool, err error) {
 	options.ShipInterval = cmp.Or(options.ShipInterval, 200*time.Millisecond)
 	s := &Spool{
 		fs: options.FS, sink: sink, options: options, log: options.Log, table: crc32.MakeTable(crc32.Castagnoli),
-		pending: newBatch(nil), progress: make(chan struct{}),
+		pending: &batch{done: make(chan struct{})}, progress: make(chan struct{}),
 		soon: make(chan struct{}, 1), now: make(chan struct{}, 1), ready: make(chan struct{}, 1), hurry: make(chan struct{}, 1),
 		stopWrite: make(chan struct{}), stopShip: make(chan struct{}), wrote: make(chan struct{}), sent: make(chan struct{}),
 	}
@@ -202,8 +206,6 @@ func (s *Spool) recoverSegment(number uint64) (err error) {
 	return nil
 }
 
-func newBatch(data []byte) *batch { return &batch{data: data[:0], done: make(chan struct{})} }
-
 // notify leaves a hint in a channel of capacity one.
 func notify(c chan struct{}) {
 	select {
@@ -223,7 +225,7 @@ func (s *Spool) Append(ctx context.Context, record *authz.AuditRecord, strict bo
 	}
 	frame := record.AppendJSON(beginFrame((*buf)[:0]))
 	endFrame(frame, s.table)
-	b, first, err := s.add(frame, strict)
+	b, first, err := s.add(frame, record, strict)
 	if cap(frame) <= largestSpare {
 		*buf = frame
 		s.frames.Put(buf)
@@ -250,7 +252,7 @@ func (s *Spool) Append(ctx context.Context, record *authz.AuditRecord, strict bo
 }
 
 // add puts a frame into the pending batch, or counts that it could not.
-func (s *Spool) add(frame []byte, strict bool) (b *batch, first bool, err error) {
+func (s *Spool) add(frame []byte, record *authz.AuditRecord, strict bool) (b *batch, first bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stats.Appended++
@@ -267,6 +269,7 @@ func (s *Spool) add(frame []byte, strict bool) (b *batch, first bool, err error)
 		b.since = time.Now()
 	}
 	b.data = append(b.data, frame...)
+	b.hold(record)
 	b.records++
 	if strict {
 		b.strict++

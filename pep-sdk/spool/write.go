@@ -49,7 +49,7 @@ func (s *Spool) flush() {
 		s.mu.Unlock()
 		return
 	}
-	s.pending, s.writing, s.spare = newBatch(s.spare), b, nil
+	s.pending, s.writing = s.fresh(), b
 	s.mu.Unlock()
 
 	err := s.sync(b.data)
@@ -57,6 +57,7 @@ func (s *Spool) flush() {
 	s.mu.Lock()
 	size := int64(len(b.data))
 	if err == nil {
+		s.remember(b)
 		s.active.end += size
 		s.active.records += b.records
 		s.synced += size
@@ -67,10 +68,7 @@ func (s *Spool) flush() {
 		s.stats.Lost += b.records - b.strict
 		b.err = fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	if s.spare = b.data; cap(s.spare) > largestSpare {
-		s.spare = nil
-	}
-	b.data, s.writing = nil, nil
+	b.buffer, s.writing = buffer{}, nil
 	waiting := s.synced - s.shipped
 	s.mu.Unlock()
 

@@ -29,28 +29,26 @@ func (r *Run) call(f *function, caller []value.Value, args []int32) (value.Value
 	stack, top, cursors, loop := r.stack, r.top, r.cursors, r.loop
 	frame, loops := r.push(f)
 	for i, o := range args {
-		frame[f.params[i]] = *r.operand(o, caller)
+		frame[i] = *r.operand(o, caller)
 	}
 	var latest *latest
 	if f.latest >= 0 {
 		latest = &r.latest[f.latest]
-		if latest.is(f, frame, r.memo.generation) {
+		if latest.is(frame[2:len(args)], r.memo.generation) {
 			r.stack, r.top, r.cursors, r.loop = stack, top, cursors, loop
 			return latest.value, true
 		}
 		latest.generation = 0 // it may be called within
 	}
-	var given [maxKeptArgs]value.Value
-	if latest != nil {
-		for i, l := range f.params[2:] {
-			given[i] = frame[l]
-		}
+	for _, l := range f.unset {
+		frame[l] = value.Value{}
 	}
 	r.depth++
 	v, ok := r.run(f, frame, loops)
 	r.depth--
 	if ok && latest != nil {
-		latest.generation, latest.args, latest.value = r.memo.generation, given, v
+		latest.generation, latest.value = r.memo.generation, v
+		copy(latest.args[:], frame[2:len(args)])
 	}
 	r.stack, r.top, r.cursors, r.loop = stack, top, cursors, loop
 	if ok && into != nil {
@@ -72,7 +70,6 @@ func (r *Run) push(f *function) ([]value.Value, []cursor) {
 	loops := r.cursors[r.loop : r.loop+f.loops : r.loop+f.loops]
 	r.top += f.locals
 	r.loop += f.loops
-	clear(frame)
 	return frame, loops
 }
 
@@ -145,12 +142,12 @@ type latest struct {
 // maxKeptArgs is up to how many arguments are compared.
 const maxKeptArgs = 3
 
-func (l *latest) is(f *function, frame []value.Value, generation uint64) bool {
+func (l *latest) is(args []value.Value, generation uint64) bool {
 	if l.generation != generation {
 		return false
 	}
-	for i, p := range f.params[2:] {
-		if l.args[i] != frame[p] {
+	for i := range args {
+		if l.args[i] != args[i] {
 			return false
 		}
 	}

@@ -55,7 +55,7 @@ func (p *Program) Constants() []value.Value { return p.constants }
 // function is a rule, or all rules of one name, as code.
 type function struct {
 	name     string
-	params   []int32 // the locals of its arguments; the first are input and data
+	params   []int32 // the plan's locals of its arguments, here the first ones; input and data begin
 	rule     bool    // it has no arguments of its own
 	memo     int     // where its value is kept; -1: nowhere
 	latest   int     // where its latest call is kept; -1: nowhere
@@ -63,7 +63,8 @@ type function struct {
 	constant int32   // its value where that is always the same; 0: it is not
 	harmless bool    // it cannot fail, other than by the bounds of a run
 	locals   int
-	loops    int // scans that can be under way at once
+	unset    []int32 // locals that must be undefined when it begins
+	loops    int     // scans that can be under way at once
 	code     []instr
 	places   []place // of each instruction
 	args     []int32 // operands of its calls
@@ -80,6 +81,7 @@ type native struct {
 // instr is one instruction. An operand is a local, or ^i for constant i.
 type instr struct {
 	op      opcode
+	not     bool // goes on at to if it holds
 	a, b, c int32
 	x       int32
 	to      int32 // where to go on if it does not hold
@@ -112,11 +114,12 @@ const (
 	opAdd                // to set a the value b
 	opMerge              // a = objects b and c
 	opMoveOnce           // a = b; another value there is a conflict
-	opScan               // begins the loop x over b
+	opScan               // begins the loop x over b, or to where that is empty
 	opUnmixed            // data b beside rules that are visited too must be empty
 	opNext               // a, c = next key and element of b in the loop x, or to
 	opCall               // a = function x(args from b, c of them), or to
 	opBuiltin            // a = built-in x(args from b, c of them), or to
+	opCount              // the same of count
 	opDynamic            // a = the function that the path (args from b, c of them) names, undefined where it is; to: it names none
 	opEnter              // `with`: a is what changes, b the value, x the path; c and the local after it keep what was
 	opLeave              // ends it: a and c as of opEnter
@@ -145,10 +148,10 @@ func (d *dispatch) add(path []string, function int32) {
 
 func newDispatch() *dispatch { return &dispatch{below: map[string]*dispatch{}, function: -1} }
 
-// lookUp is a path of names below input or data. What it finds is kept as long
-// as input and data are the same.
+// lookUp is a name below input or data, or below another lookUp. What it finds
+// is kept as long as input and data are the same.
 type lookUp struct {
-	root  int32
-	names []string
-	hint  int // of the first name
+	root int32
+	from int32 // where the memo keeps what it is below; -1: that is the root
+	name string
 }

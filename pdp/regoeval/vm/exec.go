@@ -21,7 +21,7 @@ func (r *Run) run(f *function, frame []value.Value, loops []cursor) (value.Value
 		case opLookUp:
 			at := &r.memo.kept[in.x]
 			if at.generation != r.memo.generation {
-				r.lookUp(in, at, frame)
+				at = r.lookUp(in.x, frame)
 			}
 			frame[in.a] = at.value
 			holds = at.value.Defined()
@@ -49,6 +49,7 @@ func (r *Run) run(f *function, frame []value.Value, loops []cursor) (value.Value
 			holds = !r.operand(in.b, frame).Defined()
 		case opScan:
 			loops[in.x] = cursor{0, r.operand(in.b, frame).Len()}
+			holds = loops[in.x].end > 0
 		case opNext:
 			at := &loops[in.x]
 			if at.at == at.end {
@@ -76,6 +77,12 @@ func (r *Run) run(f *function, frame []value.Value, loops []cursor) (value.Value
 			}
 			frame[in.a] = v
 			holds = v.Defined()
+		case opCount:
+			if v := r.operand(f.args[in.b], frame); v.Composite() {
+				frame[in.a] = value.OfInt(int64(v.Len()))
+				break
+			}
+			fallthrough
 		case opBuiltin:
 			v, ok := r.builtin(f, pc, frame)
 			if !ok {
@@ -91,7 +98,7 @@ func (r *Run) run(f *function, frame []value.Value, loops []cursor) (value.Value
 				return value.Value{}, false
 			}
 		}
-		if !holds {
+		if holds == in.not {
 			pc = int(in.to) - 1
 		}
 	}

@@ -59,26 +59,32 @@ func readLater(stmts []ir.Stmt, l ir.Local) (found bool) {
 
 // newLookUp returns where the memo keeps what is at the path.
 func (a *assembler) newLookUp(root ir.Local, names []string) int32 {
-	key := strconv.Itoa(int(root))
+	at, key := int32(-1), strconv.Itoa(int(root))
 	for _, name := range names {
 		key += "\x00" + name
+		known, ok := a.lookUps[key]
+		if !ok {
+			known = int32(len(a.program.functions) + len(a.program.lookUps))
+			a.lookUps[key] = known
+			a.program.lookUps = append(a.program.lookUps, lookUp{root: int32(root), from: at, name: name})
+		}
+		at = known
 	}
-	if at, ok := a.lookUps[key]; ok {
-		return at
-	}
-	at := int32(len(a.program.functions) + len(a.program.lookUps))
-	a.lookUps[key] = at
-	a.program.lookUps = append(a.program.lookUps, lookUp{root: int32(root), names: names, hint: a.program.hints})
-	a.program.hints += len(names)
 	return at
 }
 
-// lookUp finds what is at the path and keeps it.
-func (r *Run) lookUp(in *instr, at *kept, frame []value.Value) {
-	path := &r.program.lookUps[int(in.x)-len(r.program.functions)]
-	v := frame[path.root]
-	for i, name := range path.names {
-		v = v.GetName(name, &r.hints[path.hint+i])
+// lookUp finds what is below input or data and keeps it.
+func (r *Run) lookUp(x int32, frame []value.Value) *kept {
+	at := &r.memo.kept[x]
+	if at.generation == r.memo.generation {
+		return at
 	}
-	at.value, at.generation = v, r.memo.generation
+	i := int(x) - len(r.program.functions)
+	below := &r.program.lookUps[i]
+	from := &frame[below.root]
+	if below.from >= 0 {
+		from = &r.lookUp(below.from, frame).value
+	}
+	at.value, at.generation = from.GetName(below.name, &r.hints[r.program.hints+i]), r.memo.generation
+	return at
 }

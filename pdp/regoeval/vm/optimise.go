@@ -12,11 +12,13 @@ func (k *compiler) optimise(f *function) {
 	k.returnEarly(f)
 	f.mergeEnds()
 	f.threadJumps()
+	f.invert()
 	f.dropUnread()
 	f.harmless = k.isHarmless(f) && !f.mayDisagree()
 	if c := f.alwaysReturns(); c < 0 && k.program.constants[^c].Defined() {
 		f.constant = c
 	}
+	f.settleLocals()
 }
 
 // isHarmless reports whether the function cannot fail, other than by the
@@ -28,7 +30,7 @@ func (k *compiler) isHarmless(f *function) bool {
 			if !k.program.functions[in.x].harmless {
 				return false
 			}
-		case opBuiltin:
+		case opBuiltin, opCount:
 			if !slices.Contains(harmless, k.program.builtins[in.x].name) {
 				return false
 			}
@@ -119,6 +121,18 @@ func (f *function) threadJumps() {
 	}
 }
 
+// invert makes one instruction of a condition that skips a jump: the jump is
+// taken where the condition holds. All other ways to that jump lead to where it
+// goes.
+func (f *function) invert() {
+	for i := range len(f.code) - 1 {
+		in, jump := &f.code[i], &f.code[i+1]
+		if in.branches() && in.op != opJump && in.op != opNext && in.op != opDynamic && !in.not && int(in.to) == i+2 && jump.op == opJump {
+			in.not, in.to, jump.to = true, jump.to, in.to
+		}
+	}
+}
+
 // ends reports whether a rule's value becomes the function's from here on, with
 // nothing after it.
 func (f *function) ends(pc int, local int32) bool {
@@ -142,82 +156,4 @@ func (f *function) alwaysReturns() int32 {
 		}
 	}
 	return 0
-}
-
-// dropUnread leaves out instructions whose only effect is a local that nothing
-// reads, and jumps to what comes next.
-func (f *function) dropUnread() {
-	read := make([]bool, f.locals)
-	for i := range f.code {
-		f.reads(&f.code[i], func(o int32) {
-			if o >= 0 {
-				read[o] = true
-			}
-		})
-	}
-	keep := func(i int) bool {
-		in := &f.code[i]
-		switch in.op {
-		case opJump:
-			return int(in.to) != i+1
-		case opMove, opReset, opLevel, opArray, opObject, opSet:
-			return read[in.a]
-		}
-		return true
-	}
-	moved := make([]int32, len(f.code)+1)
-	n := int32(0)
-	for i := range f.code {
-		moved[i] = n
-		if keep(i) {
-			f.code[n], f.places[n] = f.code[i], f.places[i]
-			n++
-		}
-	}
-	f.code, f.places = f.code[:n], f.places[:n]
-	for i := range f.code {
-		if in := &f.code[i]; in.op != opEnter {
-			in.to = moved[in.to]
-		}
-	}
-}
-
-// reads visits the operands that an instruction reads.
-func (f *function) reads(in *instr, visit func(operand int32)) {
-	switch in.op {
-	case opCall, opBuiltin, opDynamic:
-		for _, o := range f.args[in.b : in.b+in.c] {
-			visit(o)
-		}
-		if in.op == opDynamic {
-			visit(0)
-			visit(1)
-		}
-		return
-	case opNext:
-		visit(in.b)
-		return
-	case opLookUp:
-		visit(0)
-		visit(1)
-		return
-	case opEnter:
-		visit(in.a)
-		if in.to >= 0 {
-			visit(in.to)
-		}
-	case opLeave:
-		visit(in.c)
-		visit(in.c + 1)
-		return
-	case opAppend, opInsert, opInsertOnce, opAdd, opMoveOnce:
-		visit(in.a)
-	}
-	switch in.op {
-	case opMove, opName, opNotFalse, opIsKind, opIsDefined, opIsUndefined, opLen, opAppend, opAdd, opMoveOnce, opUnmixed, opScan, opReturn, opResult, opEnter:
-		visit(in.b)
-	case opDot, opBase, opEqual, opCompare, opNotEqual, opInsert, opInsertOnce, opMerge:
-		visit(in.b)
-		visit(in.c)
-	}
 }

@@ -47,7 +47,7 @@ type cursor struct{ at, end int }
 
 func newRun(p *Program) *Run {
 	r := &Run{
-		program: p, stack: make([]value.Value, 1024), cursors: make([]cursor, 64), hints: make([]uint32, p.hints),
+		program: p, stack: make([]value.Value, 1024), cursors: make([]cursor, 64), hints: make([]uint32, p.hints+len(p.lookUps)),
 		latest: make([]latest, len(p.functions)),
 		memos:  []memo{{kept: make([]kept, len(p.functions)+len(p.lookUps))}},
 	}
@@ -110,7 +110,7 @@ func (r *Run) Query() ([]value.Value, error) {
 // enterFunction calls a function of no arguments from outside.
 func (r *Run) enterFunction(f *function) (v value.Value) {
 	defer r.recovered()
-	if r.err != nil || !r.look(&r.program.query, 0) {
+	if r.err != nil || r.fuel <= 0 && !r.look(&r.program.query, 0) {
 		return value.Value{}
 	}
 	frame := [2]value.Value{r.input, r.data}

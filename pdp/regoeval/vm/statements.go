@@ -181,7 +181,7 @@ func (a *assembler) scan(s *ir.ScanStmt) error {
 	if mixed(s) {
 		a.emit(instr{op: opUnmixed, b: source})
 	}
-	a.emit(instr{op: opScan, b: source, x: loop})
+	a.emitTo(instr{op: opScan, b: source, x: loop}, end)
 	a.bind(next)
 	a.emitTo(instr{op: opNext, a: a.local(s.Key), b: source, c: a.local(s.Value), x: loop}, end)
 	a.push(end)
@@ -233,6 +233,9 @@ func (a *assembler) call(s *ir.CallStmt) error {
 		return &Unsupported{File: a.at.file, Line: a.at.line, Why: "there is no function " + s.Func}
 	}
 	in.op = opBuiltin
+	if s.Func == "count" {
+		in.op = opCount
+	}
 	switch {
 	case s.Func == "internal.print": // nobody reads it
 	default:

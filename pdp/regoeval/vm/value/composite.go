@@ -114,6 +114,15 @@ func (v Value) member(name string, hint *uint32) Value {
 	if h := int(*hint); h < len(all) && all[h].Name == name {
 		return of(&all[h].Value)
 	}
+	if len(all) <= maxScan {
+		for i := range all {
+			if all[i].Name == name {
+				*hint = uint32(i)
+				return of(&all[i].Value)
+			}
+		}
+		return Value{}
+	}
 	low, high := 0, len(all)
 	for low < high {
 		middle := int(uint(low+high) >> 1)

@@ -21,6 +21,7 @@ type compiler struct {
 	texts     map[int]int32
 	lookUps   map[string]int32
 	yes, no   int32
+	bound     int // calls with a function of their own
 }
 
 func compile(policy *ir.Policy) (*Program, error) {
@@ -119,6 +120,29 @@ func (k *compiler) addBuiltins() error {
 	}
 	slices.Sort(k.program.foreign)
 	return nil
+}
+
+// mostBound is how many calls get a function of their own, which keeps what
+// the call's constants are read as.
+const mostBound = 1000
+
+// boundTo returns the built-in function of one call, if that is worth one.
+func (a *assembler) boundTo(name string, in instr) (int32, bool) {
+	args := make([]value.Value, in.c)
+	for i, o := range a.f.args[in.b:] {
+		if o < 0 {
+			args[i] = a.program.constants[^o]
+		}
+	}
+	call := builtin.Bind(name, args)
+	if call == nil || a.bound == mostBound {
+		return 0, false
+	}
+	a.bound++
+	own := a.program.builtins[in.x]
+	own.call = call
+	a.program.builtins = append(a.program.builtins, own)
+	return int32(len(a.program.builtins) - 1), true
 }
 
 func makeNative(b *ir.BuiltinFunc, call builtin.Func, own bool) native {

@@ -233,6 +233,9 @@ func (a *assembler) call(s *ir.CallStmt) error {
 		return &Unsupported{File: a.at.file, Line: a.at.line, Why: "there is no function " + s.Func}
 	}
 	in.op = opBuiltin
+	if bound, ok := a.boundTo(s.Func, in); ok {
+		in.x = bound
+	}
 	if s.Func == "count" {
 		in.op = opCount
 	}

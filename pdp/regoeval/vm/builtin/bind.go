@@ -11,13 +11,12 @@ import (
 // Bind returns the function of that name for calls whose arguments are args
 // where those are defined: patterns and networks that a program spells out are
 // compiled once. The function is called with all of its arguments still. It is
-// nil where OPA has none. The arguments belong to the program.
+// nil where [Lookup]'s is as good. The arguments belong to the program.
 func Bind(name string, args []value.Value) Func {
 	if f := bound(name, args); f != nil {
 		return settled(f, foreign(name))
 	}
-	f, _ := Lookup(name)
-	return f
+	return nil
 }
 
 func bound(name string, args []value.Value) Func {
@@ -62,14 +61,14 @@ type indexed struct {
 
 func matchesOf(c *Call, outer []indexed, inner value.Value) (value.Value, error) {
 	result := c.Heap.NewSet()
-	for _, o := range outer {
-		for i := range entries(inner) {
-			index, cidr, ok := entry(inner, i)
-			holds, sure := inside(o.network, cidr)
-			if !ok || !sure {
-				return ask()
-			}
-			if holds {
+	for i := range entries(inner) {
+		index, cidr, ok := entry(inner, i)
+		within, sure := networkOrAddress(cidr)
+		if !ok || !sure {
+			return ask()
+		}
+		for _, o := range outer {
+			if contains(o.network, within) {
 				c.addPair(result, o.index, index)
 			}
 		}

@@ -58,16 +58,27 @@ func parseAddress(s string) (netip.Addr, bool) {
 	return ip, err == nil && ip.Zone() == ""
 }
 
+// networkOrAddress is network, but an address is a network of itself alone.
+func networkOrAddress(v value.Value) (netip.Prefix, bool) {
+	s := v.Text()
+	if strings.IndexByte(s, '/') >= 0 {
+		return network(v)
+	}
+	ip, ok := parseAddress(s)
+	ip = ip.Unmap()
+	return netip.PrefixFrom(ip, ip.BitLen()), ok
+}
+
+// contains reports whether a network holds all of another.
+func contains(outer, inner netip.Prefix) bool {
+	return outer.Bits() <= inner.Bits() && outer.Contains(inner.Addr())
+}
+
 // inside reports whether a network holds an address or all of a network. It is
 // not sure of a text that names neither.
 func inside(outer netip.Prefix, v value.Value) (holds, sure bool) {
-	s := v.Text()
-	if strings.IndexByte(s, '/') < 0 {
-		ip, ok := parseAddress(s)
-		return ok && outer.Contains(ip.Unmap()), ok
-	}
-	inner, ok := network(v)
-	return ok && outer.Bits() <= inner.Bits() && outer.Contains(inner.Addr()), ok
+	inner, ok := networkOrAddress(v)
+	return ok && contains(outer, inner), ok
 }
 
 func cidrContains(_ *Call, args []value.Value) (value.Value, error) {

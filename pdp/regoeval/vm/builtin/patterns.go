@@ -111,9 +111,13 @@ func (f patternFunc) compile(c *Call, args []value.Value) (value.Value, error) {
 	return f.call(c, re, args)
 }
 
+// mostBoundPattern is how large a pattern may be that a program keeps, in bytes
+// by estimate.
+const mostBoundPattern = 1 << 20
+
 // bound compiles a constant pattern once. It is nil where there is none.
 func (f patternFunc) bound(args []value.Value) Func {
-	if args[f.at].Kind() != value.String {
+	if args[f.at].Kind() != value.String || (source{text: args[f.at].Text()}).size() > mostBoundPattern {
 		return nil
 	}
 	re, err := newPattern(strings.Clone(args[f.at].Text()))

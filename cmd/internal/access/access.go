@@ -133,7 +133,7 @@ func (g *Guard) Allow(ctx context.Context, c Caller, right, tenant string) error
 		return fmt.Errorf("decide whether %s may %s: the time was over: %w", c.Name(), right, ErrUnavailable)
 	}
 	if !d.Allowed() {
-		return &DeniedError{Caller: c.Name(), Right: right, Tenant: tenant, Decision: d}
+		return &DeniedError{Caller: c.Name(), Right: strings.TrimSuffix(right, own), Tenant: tenant, Decision: d}
 	}
 	known.add(asked)
 	return nil
@@ -160,17 +160,39 @@ func (g *Guard) request(c Caller, right, tenant string) authz.Request {
 const (
 	RightOnBehalf         = "decide.on_behalf"
 	RightEvaluateOnBehalf = "evaluate.on_behalf"
+	RightOpenOnBehalf     = "cheq.open.on_behalf"
 )
+
+// Rights about cases, which are somebody else's unless [Own] says otherwise.
+const (
+	RightReadCase    = "cheq.read"
+	RightAnswerCase  = "cheq.answer"
+	RightCommentCase = "cheq.comment"
+	RightRevokeCase  = "cheq.revoke"
+)
+
+// ofOthers are the rights whose questions have context.self false.
+var ofOthers = []string{
+	RightOnBehalf, RightEvaluateOnBehalf, RightOpenOnBehalf, RightReadCase, RightAnswerCase, RightCommentCase, RightRevokeCase,
+}
+
+// own marks a right that is asked for about what is the caller's own.
+const own = " (own)"
+
+// Own is a right as a Guard is asked for it where it is about what is the
+// caller's own business: the self policies see the same right, and context.self.
+func Own(right string) string { return right + own }
 
 // SelfRequest builds the question for given roles.
 func SelfRequest(c Caller, roles []string, right, tenant string) authz.Request {
+	right, ownBusiness := strings.CutSuffix(right, own)
 	properties, _ := authz.ObjectValue( // the names differ
 		authz.Member{Name: "roles", Value: authz.Strings(roles...)},
 		authz.Member{Name: "platform", Value: authz.BoolValue(c.Tenant == "")},
 	)
 	context, _ := authz.ObjectValue(
 		authz.Member{Name: "token_rights", Value: authz.Strings(c.Rights...)},
-		authz.Member{Name: "self", Value: authz.BoolValue(right != RightOnBehalf && right != RightEvaluateOnBehalf)},
+		authz.Member{Name: "self", Value: authz.BoolValue(ownBusiness || !slices.Contains(ofOthers, right))},
 	)
 	return authz.Request{
 		Tenant:   tenant,

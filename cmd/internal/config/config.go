@@ -76,6 +76,9 @@ type Server struct {
 	// Policies is the git repository that policies are published from, if any.
 	Policies Policies `koanf:",squash"`
 
+	// Cases is how people are asked.
+	Cases Cases `koanf:",squash"`
+
 	// Budget bounds one decision.
 	Budget time.Duration `koanf:"budget"`
 	// RegoEngine is what evaluates Rego: compiled, topdown or both.
@@ -98,7 +101,8 @@ const MaxGrantStale = 30 * time.Second
 func Defaults() Server {
 	return Server{
 		Listen: "127.0.0.1:8080", StreamListen: "127.0.0.1:8081", GrantStale: MaxGrantStale, StaleBound: time.Hour, Data: "/var/lib/xiezhi",
-		Policies: Policies{Poll: time.Minute, Subject: "service:git"}, Budget: 500 * time.Millisecond, RegoEngine: RegoEngines[0],
+		Policies: Policies{Poll: time.Minute, Subject: "service:git"},
+		Cases:    Cases{Pending: 5, Hourly: 20, Feishu: Feishu{URL: "https://open.feishu.cn", Way: FeishuWays[0]}}, Budget: 500 * time.Millisecond, RegoEngine: RegoEngines[0],
 		GrantCeiling: 24 * time.Hour, SpoolMaxBytes: 1 << 30, LogLevel: "info", LogFormat: "text",
 	}
 }
@@ -191,7 +195,7 @@ func (s *Server) Validate() error {
 	} else if _, secret := u.User.Password(); secret {
 		errs = append(errs, errors.New("database_url: holds a password; put the URL into a file and name it in database_url_file"))
 	}
-	errs = append(errs, s.Policies.validate())
+	errs = append(errs, s.Policies.validate(), s.Cases.validate())
 	if s.Budget <= 0 || s.Budget > time.Minute {
 		errs = append(errs, fmt.Errorf("budget: %s: want more than 0 and at most 1m", s.Budget))
 	}

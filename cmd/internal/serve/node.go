@@ -131,7 +131,7 @@ func OpenCore(ctx context.Context, c config.Server, store Store, recorder pdp.Re
 	uses.pap = core.PAP
 	core.Cases = cheq.New(cheq.Config{Now: time.Now, NewID: newID, Store: approvals.NewStore(approvals.Config{
 		Store: store, Active: core.PDP.Active, Directory: directory, CatchUp: core.Feed.Sync, NewID: newID,
-	})})
+	}), Limits: cheq.Limits{Pending: c.Cases.Pending, Hourly: c.Cases.Hourly}})
 	core.desk.Cases = core.Cases
 	if err := core.Feed.Sync(ctx); err != nil {
 		return nil, fmt.Errorf("read the store: %w", err)

@@ -17,6 +17,7 @@ type Ask struct {
 	Reason            string
 	Request           authz.Request // as it may be stored
 	Digests           []string      // the request's first
+	Newly             []Combination // for each digest what a yes would change
 	// Opens are the rules that stand in the way; their templates' digests are
 	// filled in when the case opens.
 	Opens []Opening
@@ -57,7 +58,7 @@ func (s *Service) Open(ctx context.Context, ask Ask) (c Case, joined bool, err e
 		if c, err = s.begin(tx, ask, now); err != nil {
 			return err
 		}
-		if err := tx.PutCase(c); err != nil {
+		if err := keep(tx, &c, now); err != nil {
 			return err
 		}
 		return tx.Note(&c, Event{At: now, Actor: ask.Requester, Action: "open", Detail: ask.Reason})
@@ -72,7 +73,7 @@ func (s *Service) join(tx Tx, c *Case, ask Ask, now time.Time) (bool, error) {
 		return false, err
 	}
 	if c.State.Settled() {
-		return false, tx.PutCase(*c)
+		return false, keep(tx, c, now)
 	}
 	same := len(c.Opens) == len(ask.Opens) && slices.Equal(c.Digests, ask.Digests)
 	for _, o := range ask.Opens {
@@ -87,7 +88,7 @@ func (s *Service) join(tx Tx, c *Case, ask Ask, now time.Time) (bool, error) {
 	if err := tx.Note(c, Event{At: now, Action: "cancelled", Detail: "other rules stand in the way by now"}); err != nil {
 		return false, err
 	}
-	return false, tx.PutCase(*c)
+	return false, keep(tx, c, now)
 }
 
 // begin makes a case by the templates that its rules name: the shortest time
@@ -96,7 +97,7 @@ func (s *Service) begin(tx Tx, ask Ask, now time.Time) (Case, error) {
 	c := Case{
 		ID: "cheq-" + strings.ToLower(s.NewID()), Tenant: ask.Request.Tenant, State: Pending,
 		Requester: ask.Requester, Caller: ask.Caller, Reason: ask.Reason,
-		Request: ask.Request, Digests: ask.Digests, Opens: slices.Clone(ask.Opens), OpenedAt: now, Extends: ask.Extends,
+		Request: ask.Request, Digests: ask.Digests, Newly: ask.Newly, Opens: slices.Clone(ask.Opens), OpenedAt: now, Extends: ask.Extends,
 	}
 	for i := range c.Opens {
 		o := &c.Opens[i]
@@ -117,6 +118,11 @@ func (s *Service) begin(tx Tx, ask Ask, now time.Time) (Case, error) {
 			return Case{}, &NotAskableError{o.Rule, fmt.Sprintf("a grant lasts at most %s by the template %s", t.GrantMost, t.Name)}
 		}
 		o.TemplateDigest = digest
+		for _, place := range t.Notify {
+			if !slices.Contains(c.Places, place) {
+				c.Places = append(c.Places, place)
+			}
+		}
 		c.DecideBy = earlier(c.DecideBy, now.Add(t.DecideBy))
 		if c.GrantFor == 0 || t.GrantFor < c.GrantFor {
 			c.GrantFor = t.GrantFor

@@ -54,8 +54,12 @@ var (
 // maxText bounds what people write into a case, in bytes.
 const maxText = 4096
 
-// ErrText refuses a reason or comment that is longer than people read.
-var ErrText = fmt.Errorf("longer than %d bytes", maxText)
+// ErrText refuses a reason or comment that is longer than people read,
+// ErrNoText a comment that says nothing.
+var (
+	ErrText   = fmt.Errorf("longer than %d bytes", maxText)
+	ErrNoText = errors.New("it says nothing")
+)
 
 // change runs fn on one case in a transaction and stores what it made of it.
 // What fn settles stays settled though fn returns [ErrSettled]: a case that was
@@ -68,12 +72,16 @@ func (s *Service) change(ctx context.Context, id string, fn func(tx Tx, c *Case,
 		if c, err = tx.Case(id); err != nil {
 			return fmt.Errorf("case %s: %w", id, err)
 		}
-		before := c.State
-		refusal = fn(tx, &c, s.Now().UTC())
-		if refusal != nil && (!errors.Is(refusal, ErrSettled) || c.State == before) {
+		before, now := c.State, s.Now().UTC()
+		refusal = fn(tx, &c, now)
+		switch {
+		case errors.Is(refusal, errSame):
+			refusal = nil
+			return nil
+		case refusal != nil && (!errors.Is(refusal, ErrSettled) || c.State == before):
 			return refusal
 		}
-		return tx.PutCase(c)
+		return keep(tx, &c, now)
 	})
 	if err != nil {
 		return Case{}, err
@@ -81,15 +89,39 @@ func (s *Service) change(ctx context.Context, id string, fn func(tx Tx, c *Case,
 	return c, refusal
 }
 
+// errSame says that there is nothing to store: the case is as it was.
+var errSame = errors.New("nothing changed")
+
+// keep stores a case as its next version, which is to be shown wherever the
+// case is.
+func keep(tx Tx, c *Case, now time.Time) error {
+	c.Version++
+	if err := tx.PutCase(*c); err != nil {
+		return err
+	}
+	return want(tx, c, now)
+}
+
 // Vote is one person's answer. The voter is a subject that was verified; a
 // yes or no counts if its voter is a reviewer now, and was shown what the case
 // is about. The same answer again changes nothing. An answer that decides
 // settles the case and mints its grant in the same transaction.
 func (s *Service) Vote(ctx context.Context, id string, v Vote) (Case, error) {
+	return s.VoteBy(ctx, id, v, func(Tx, *Case) (Person, error) { return v.Voter, nil })
+}
+
+// VoteBy is [Service.Vote] of somebody whom the case's own transaction finds
+// out: who says who the voter is, or why it is nobody. What who writes is
+// stored with the vote, and only with it.
+func (s *Service) VoteBy(ctx context.Context, id string, v Vote, who func(tx Tx, c *Case) (Person, error)) (Case, error) {
 	if len(v.Reason) > maxText {
 		return Case{}, fmt.Errorf("reason: %w", ErrText)
 	}
 	return s.change(ctx, id, func(tx Tx, c *Case, now time.Time) error {
+		var err error
+		if v.Voter, err = who(tx, c); err != nil {
+			return err
+		}
 		if err := s.settle(tx, c, now); err != nil {
 			return err
 		}
@@ -102,7 +134,7 @@ func (s *Service) Vote(ctx context.Context, id string, v Vote) (Case, error) {
 		case v.Shown != c.Shown:
 			return fmt.Errorf("case %s: %s answered: %w", c.ID, v.Voter, ErrShown)
 		case slices.ContainsFunc(c.answers(), func(a Answer) bool { return a == Answer{v.Voter, v.Yes} }):
-			return nil
+			return errSame
 		}
 		v.At = now
 		c.Votes = append(c.Votes, v)
@@ -155,6 +187,9 @@ func (s *Service) settle(tx Tx, c *Case, now time.Time) error {
 
 // Cancel takes a case back. Only who asked may, or whom it was asked for.
 func (s *Service) Cancel(ctx context.Context, id string, who Person, why string) (Case, error) {
+	if len(why) > maxText {
+		return Case{}, fmt.Errorf("reason: %w", ErrText)
+	}
 	return s.change(ctx, id, func(tx Tx, c *Case, now time.Time) error {
 		if who != c.Requester && who != c.Caller {
 			return fmt.Errorf("case %s: %s: %w", c.ID, who, ErrNotAsker)
@@ -169,6 +204,9 @@ func (s *Service) Cancel(ctx context.Context, id string, who Person, why string)
 // Revoke ends the grant that a case minted. Whether who may is the caller's to
 // ask: closing needs less than opening.
 func (s *Service) Revoke(ctx context.Context, id string, who Person, why string) (Case, error) {
+	if len(why) > maxText {
+		return Case{}, fmt.Errorf("reason: %w", ErrText)
+	}
 	return s.change(ctx, id, func(tx Tx, c *Case, now time.Time) error {
 		if err := c.EndGrant(Revoked); err != nil {
 			return err

@@ -23,6 +23,7 @@ type memory struct {
 	cases  map[string]Case
 	grants map[string]authz.Grant
 	events map[string][]Event
+	outbox map[string]Delivery // by Key
 	// crash fails the next transaction before it is stored, or after.
 	crashBefore, crashAfter bool
 }
@@ -32,7 +33,7 @@ var errCrash = errors.New("the node is gone")
 func (m *memory) Update(_ context.Context, fn func(Tx) error) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	tx := &memory{world: m.world, cases: maps.Clone(m.cases), grants: maps.Clone(m.grants), events: maps.Clone(m.events)}
+	tx := &memory{world: m.world, cases: maps.Clone(m.cases), grants: maps.Clone(m.grants), events: maps.Clone(m.events), outbox: maps.Clone(m.outbox)}
 	if err := fn(tx); err != nil {
 		return err
 	}
@@ -40,7 +41,7 @@ func (m *memory) Update(_ context.Context, fn func(Tx) error) error {
 		m.crashBefore = false
 		return errCrash
 	}
-	m.cases, m.grants, m.events = tx.cases, tx.grants, tx.events
+	m.cases, m.grants, m.events, m.outbox = tx.cases, tx.grants, tx.events, tx.outbox
 	if m.crashAfter {
 		m.crashAfter = false
 		return errCrash
@@ -136,7 +137,7 @@ type desk struct {
 
 func newDesk(t interface{ Fatal(...any) }) *desk {
 	d := &desk{now: start, store: &memory{
-		world: newWorld(t), cases: map[string]Case{}, grants: map[string]authz.Grant{}, events: map[string][]Event{},
+		world: newWorld(t), cases: map[string]Case{}, grants: map[string]authz.Grant{}, events: map[string][]Event{}, outbox: map[string]Delivery{},
 	}}
 	d.Service = New(Config{Store: d.store, Now: func() time.Time { return d.now }, NewID: func() string {
 		d.ids++

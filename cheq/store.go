@@ -54,6 +54,8 @@ type Rows interface {
 	Note(c *Case, e Event) error
 	// Timeline returns the events of a case from the first one on.
 	Timeline(id string, limit int) ([]Event, error)
+
+	Outbox
 }
 
 // Filter selects cases; zero fields select everything.

@@ -34,7 +34,7 @@ func (s *Service) Sweep(ctx context.Context) (int, error) {
 // wake does what a case's time asks for.
 func (s *Service) wake(tx Tx, c *Case, now time.Time) error {
 	if c.Due.IsZero() || now.Before(c.Due) {
-		return nil // another node was here
+		return errSame // another node was here
 	}
 	if c.State == Approved {
 		if err := c.EndGrant(Ended); err != nil {

@@ -97,17 +97,29 @@ func writeAll(tx pap.Tx, head authz.Revision, out *writer) error {
 	})
 }
 
-// writeCases writes the cases with their timelines, the newest first.
+// writeCases writes the cases with their timelines and deliveries, the newest
+// first, and which answers have counted.
 func writeCases(tx pap.Tx, out *writer) error {
 	rows := tx.(cheq.Rows) //nolint:forcetypeassert // both databases keep cases; [Store] says so
 	before := ""
-	return pages(func() ([]cheq.Case, error) { return rows.Cases(cheq.Filter{}, before, pageSize) }, func(c cheq.Case) error {
+	if err := pages(func() ([]cheq.Case, error) { return rows.Cases(cheq.Filter{}, before, pageSize) }, func(c cheq.Case) error {
 		before = c.ID
 		timeline, err := rows.Timeline(c.ID, math.MaxInt32)
 		if err != nil {
 			return err
 		}
-		return out.write(line{Case: &oneCase{c, timeline}})
+		deliveries, err := rows.Deliveries(c.ID)
+		if err != nil {
+			return err
+		}
+		return out.write(line{Case: &oneCase{c, timeline, deliveries}})
+	}); err != nil {
+		return err
+	}
+	var answered cheq.Answered
+	return pages(func() ([]cheq.Answered, error) { return rows.Answered(answered, pageSize) }, func(a cheq.Answered) error {
+		answered = a
+		return out.write(line{Answered: &a})
 	})
 }
 

@@ -98,6 +98,9 @@ func fill(t testing.TB, store Store) {
 			check(t, rows.PutCase(c))
 			check(t, rows.Note(&c, cheq.Event{At: now, Actor: cheq.Person{Tenant: "acme", Name: "user:li"}, Action: "open", Detail: "李"}))
 			check(t, rows.Note(&c, cheq.Event{At: now, Action: "remind"}))
+			check(t, rows.PutDelivery(cheq.Delivery{Case: c.ID, Place: cheq.Place{Channel: "feishu", To: "chat:李"}, Message: "om_1", Wanted: 2, Shown: 1, Attempts: 3, Error: "e", Due: now}))
+			_, err := rows.Seen("feishu", fmt.Sprint("event-", i), now, now)
+			check(t, err)
 		}
 		return tx.Audit(audit("02", authz.AuditChange))
 	}))
@@ -132,6 +135,14 @@ func TestBackupRestoresIntoEitherDatabase(t *testing.T) {
 					timeline, err := tx.(cheq.Rows).Timeline("cheq-1", 10)
 					if err != nil || len(timeline) != 2 || timeline[1].Action != "remind" {
 						t.Errorf("the case's timeline is %v, %v", timeline, err)
+					}
+					deliveries, err := tx.(cheq.Rows).Deliveries("cheq-1")
+					if err != nil || len(deliveries) != 1 || deliveries[0].Message != "om_1" || !deliveries[0].Due.Equal(now) {
+						t.Errorf("the case's deliveries are %v, %v", deliveries, err)
+					}
+					answered, err := tx.(cheq.Rows).Answered(cheq.Answered{}, 10)
+					if err != nil || len(answered) != 2 {
+						t.Errorf("%d answers have counted, %v", len(answered), err)
 					}
 					head, err := tx.Head()
 					if err != nil || head != (authz.Revision{Release: 2, Position: 3}) {

@@ -39,6 +39,7 @@ type line struct {
 	Record   *record            `json:"record,omitempty"`
 	Use      *pap.GrantUse      `json:"use,omitempty"`
 	Case     *oneCase           `json:"case,omitempty"`
+	Answered *cheq.Answered     `json:"answered,omitempty"`
 	Audit    *authz.AuditRecord `json:"audit,omitempty"`
 	End      *end               `json:"end,omitempty"`
 }
@@ -78,10 +79,11 @@ type document struct {
 	UpdatedAt time.Time `json:"updated_at"`
 }
 
-// oneCase is a case of CHEQ with its timeline.
+// oneCase is a case of CHEQ with its timeline, and where it is shown.
 type oneCase struct {
-	Case     cheq.Case    `json:"case"`
-	Timeline []cheq.Event `json:"timeline"`
+	Case       cheq.Case       `json:"case"`
+	Timeline   []cheq.Event    `json:"timeline"`
+	Deliveries []cheq.Delivery `json:"deliveries,omitempty"`
 }
 
 type end struct {

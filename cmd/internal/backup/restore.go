@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"time"
 
 	"github.com/xiezhi-project/xiezhi/cheq"
 	"github.com/xiezhi-project/xiezhi/pap"
@@ -61,11 +62,13 @@ func isEmpty(ctx context.Context, store Store) error {
 		documents, documentsErr := tx.DocumentVersions("", math.MinInt64, 1)
 		uses, usesErr := tx.GrantUses(pap.GrantUse{}, 1)
 		audits, auditsErr := tx.Audits("", 1)
-		cases, casesErr := tx.(cheq.Rows).Cases(cheq.Filter{}, "", 1) //nolint:forcetypeassert // as in writeCases
-		if err := errors.Join(headErr, documentsErr, usesErr, auditsErr, casesErr); err != nil {
+		rows := tx.(cheq.Rows) //nolint:forcetypeassert // as in writeCases
+		cases, casesErr := rows.Cases(cheq.Filter{}, "", 1)
+		answered, answeredErr := rows.Answered(cheq.Answered{}, 1)
+		if err := errors.Join(headErr, documentsErr, usesErr, auditsErr, casesErr, answeredErr); err != nil {
 			return err
 		}
-		if !head.IsZero() || len(decisions)+len(documents)+len(uses)+len(audits)+len(cases) > 0 {
+		if !head.IsZero() || len(decisions)+len(documents)+len(uses)+len(audits)+len(cases)+len(answered) > 0 {
 			return fmt.Errorf("%w (revision %s): restore into a new one", ErrNotEmpty, head)
 		}
 		return nil
@@ -104,7 +107,17 @@ func restoreCase(tx pap.Tx, c *oneCase) error {
 			return err
 		}
 	}
+	for _, d := range c.Deliveries {
+		if err := rows.PutDelivery(d); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+func restoreAnswered(tx pap.Tx, a *cheq.Answered) error {
+	_, err := tx.(cheq.Rows).Seen(a.Channel, a.Event, a.At, time.Time{}) //nolint:forcetypeassert // as in writeCases
+	return err
 }
 
 // restoreLine writes one entry. What the store would number differently is
@@ -128,6 +141,8 @@ func restoreLine(tx pap.Tx, l line) error {
 		return err
 	case l.Case != nil:
 		return restoreCase(tx, l.Case)
+	case l.Answered != nil:
+		return restoreAnswered(tx, l.Answered)
 	case l.Audit != nil:
 		return tx.Audit(*l.Audit)
 	case l.Decision != nil:

@@ -1,0 +1,142 @@
+package sqlite
+
+import (
+	"database/sql"
+	"errors"
+	"time"
+
+	"github.com/xiezhi-project/xiezhi/bundles"
+	"github.com/xiezhi-project/xiezhi/cheq"
+	"github.com/xiezhi-project/xiezhi/pap"
+)
+
+const deliveryColumns = "case_id, channel, address, message, wanted, shown, attempts, error, due"
+
+func scanDelivery(row scanner) (d cheq.Delivery, err error) {
+	var due int64
+	if err := row.Scan(&d.Case, &d.Channel, &d.To, &d.Message, &d.Wanted, &d.Shown, &d.Attempts, &d.Error, &due); err != nil {
+		return d, err
+	}
+	if due != 0 {
+		d.Due = timeOf(due)
+	}
+	return d, nil
+}
+
+// PutDelivery implements [cheq.Outbox].
+func (t *transaction) PutDelivery(d cheq.Delivery) error {
+	if err := t.mayWrite(pap.CheckKeys(d.Case, d.Channel, d.To), pap.CheckText(d.Message, d.Error)); err != nil {
+		return err
+	}
+	var due int64
+	if !d.Due.IsZero() {
+		due = d.Due.UnixMicro()
+	}
+	_, err := t.exec("INSERT INTO case_deliveries ("+deliveryColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (case_id, channel, address) DO UPDATE SET message = excluded.message, wanted = excluded.wanted, shown = excluded.shown,
+		attempts = excluded.attempts, error = excluded.error, due = excluded.due`,
+		d.Case, d.Channel, d.To, d.Message, d.Wanted, d.Shown, d.Attempts, d.Error, due)
+	if err != nil {
+		return t.fail(err, "store delivery %q", d.Key())
+	}
+	return nil
+}
+
+// Deliveries implements [cheq.Outbox].
+func (t *transaction) Deliveries(id string) ([]cheq.Delivery, error) {
+	if err := pap.CheckText(id); err != nil {
+		return nil, err
+	}
+	list, err := collect(t.ctx, t.sql, scanDelivery, maxDeliveries,
+		"SELECT "+deliveryColumns+" FROM case_deliveries WHERE case_id = ? ORDER BY channel, address LIMIT ?", id)
+	if err != nil {
+		return nil, t.fail(err, "list deliveries of case %q", id)
+	}
+	return list, nil
+}
+
+// maxDeliveries is more than a case has: a template names 16 places at most.
+const maxDeliveries = 10_000
+
+// DueDeliveries implements [cheq.Outbox].
+func (t *transaction) DueDeliveries(channel string, now time.Time, limit int) ([]cheq.Delivery, error) {
+	if err := pap.CheckText(channel); err != nil {
+		return nil, err
+	}
+	list, err := collect(t.ctx, t.sql, scanDelivery, limit,
+		"SELECT "+deliveryColumns+" FROM case_deliveries WHERE channel = ? AND due > 0 AND due <= ? ORDER BY due, case_id, address LIMIT ?", channel, now.UnixMicro())
+	if err != nil {
+		return nil, t.fail(err, "list deliveries of %q that are due", channel)
+	}
+	return list, nil
+}
+
+// Seen implements [cheq.Outbox].
+func (t *transaction) Seen(channel, event string, at, old time.Time) (bool, error) {
+	if err := t.mayWrite(pap.CheckKeys(channel, event)); err != nil {
+		return false, err
+	}
+	if _, err := t.exec("DELETE FROM case_answers WHERE channel = ? AND at < ?", channel, old.UnixMicro()); err != nil {
+		return false, t.fail(err, "forget answers of %q", channel)
+	}
+	noted, err := t.exec("INSERT INTO case_answers (channel, event, at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", channel, event, at.UnixMicro())
+	if err != nil {
+		return false, t.fail(err, "note an answer of %q", channel)
+	}
+	return !noted, nil
+}
+
+// Answered implements [cheq.Outbox].
+func (t *transaction) Answered(after cheq.Answered, limit int) ([]cheq.Answered, error) {
+	if err := pap.CheckText(after.Channel, after.Event); err != nil {
+		return nil, err
+	}
+	scan := func(row scanner) (a cheq.Answered, err error) {
+		return a, row.Scan(&a.Channel, &a.Event, microsColumn{&a.At})
+	}
+	list, err := collect(t.ctx, t.sql, scan, limit,
+		"SELECT channel, event, at FROM case_answers WHERE (channel, event) > (?, ?) ORDER BY channel, event LIMIT ?", after.Channel, after.Event)
+	if err != nil {
+		return nil, t.fail(err, "list answers")
+	}
+	return list, nil
+}
+
+// PutIdentityCode implements [pap.IdentityCodes].
+func (t *transaction) PutIdentityCode(c pap.IdentityCode, now time.Time) (int, error) {
+	if err := t.mayWrite(pap.CheckKeys(c.Tenant, c.Subject)); err != nil {
+		return 0, err
+	}
+	if _, err := t.exec("DELETE FROM identity_codes WHERE expires_at <= ?", now.UnixMicro()); err != nil {
+		return 0, t.fail(err, "forget identity codes")
+	}
+	stored, err := t.exec("INSERT INTO identity_codes (hash, tenant, subject, expires_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+		c.Hash[:], c.Tenant, c.Subject, c.ExpiresAt.UnixMicro())
+	if err != nil {
+		return 0, t.fail(err, "store an identity code")
+	}
+	if !stored {
+		return 0, pap.ErrConflict
+	}
+	var live int
+	if err := t.row("SELECT count(*) FROM identity_codes WHERE tenant = ? AND subject = ?", c.Tenant, c.Subject).Scan(&live); err != nil {
+		return 0, t.fail(err, "count identity codes")
+	}
+	return live, nil
+}
+
+// TakeIdentityCode implements [pap.IdentityCodes].
+func (t *transaction) TakeIdentityCode(hash bundles.Digest) (pap.IdentityCode, error) {
+	if err := t.mayWrite(); err != nil {
+		return pap.IdentityCode{}, err
+	}
+	c := pap.IdentityCode{Hash: hash}
+	err := t.row("DELETE FROM identity_codes WHERE hash = ? RETURNING tenant, subject, expires_at", hash[:]).Scan(&c.Tenant, &c.Subject, microsColumn{&c.ExpiresAt})
+	if errors.Is(err, sql.ErrNoRows) {
+		return pap.IdentityCode{}, pap.ErrNotFound
+	}
+	if err != nil {
+		return pap.IdentityCode{}, t.fail(err, "take an identity code")
+	}
+	return c, nil
+}

@@ -65,10 +65,19 @@ func (e *entry) addSet(out *pdp.Outcome, kind pdp.RuleKind, set value.Value) err
 
 // add reads one entry.
 func (e *entry) add(out *pdp.Outcome, kind pdp.RuleKind, v value.Value) error {
+	if s, ok := e.spelt.entry(v); ok && kind <= pdp.KindAllow {
+		if rule := e.rules[s.rule]; rule != nil && rule.Kind == kind {
+			out.Findings = append(out.Findings, pdp.Finding{Rule: rule, Path: s.path, Args: s.args})
+			return nil
+		}
+	}
 	if v.Kind() != value.Object {
 		return &entryError{kind, nil, fmt.Errorf("want an object, not %s", shown(v))}
 	}
-	r := reader{known: setMembers[kind], terms: e.terms, spelt: e.spelt}
+	keep := keepers.Get().(*keeper)
+	defer keepers.Put(keep)
+	keep.terms = e.terms
+	r := reader{known: setMembers[kind], keep: keep, spelt: e.spelt}
 	for i := range v.Len() {
 		r.member(v.At(i))
 	}
@@ -111,8 +120,8 @@ func (e *entry) add(out *pdp.Outcome, kind pdp.RuleKind, v value.Value) error {
 // wrong with it.
 type reader struct {
 	known          map[string]member
-	terms          terms
-	spelt          map[value.Value]authz.Value
+	keep           *keeper
+	spelt          *spelt
 	rule, path, id string
 	optional       bool        // must is false
 	object         authz.Value // args or params
@@ -169,11 +178,11 @@ func (r *reader) member(key, v value.Value) {
 		}
 		r.optional = !v.IsTrue()
 	case "args", "params":
-		if object, ok := r.spelt[v]; ok {
+		if object, ok := r.spelt.object(v); ok {
 			r.object = object
 			break
 		}
-		object, err := r.terms.valueOf(v)
+		object, err := r.keep.value(v)
 		if err == nil && object.Kind() != authz.KindObject {
 			err = fmt.Errorf("want an object, not %s", shown(v))
 		}
@@ -206,12 +215,12 @@ func (r *reader) text(to *string, name string, v value.Value) {
 	if v.Kind() != value.String {
 		r.fail("%s: want a string, not %s", name, shown(v))
 	}
-	*to = r.terms.own(v.Text())
+	*to = r.keep.text(v.Text())
 }
 
 // count reads an integer that is at least least.
 func (r *reader) count(to *int64, name string, v value.Value, least int64) {
-	n, err := r.terms.valueOf(v)
+	n, err := r.keep.value(v)
 	if err != nil || n.Kind() != authz.KindInt || n.Int() < least {
 		r.fail("%s: want an integer from %d, not %s", name, least, shown(v))
 	}

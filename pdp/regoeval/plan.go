@@ -9,17 +9,15 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/xiezhi-project/xiezhi/pdp/regoeval/vm"
-	"github.com/xiezhi-project/xiezhi/pdp/regoeval/vm/value"
-	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
 
 // plan is one unit's policies for the compiled engine: the platform's, or one
 // tenant's, with all that they reach, as one program. Immutable.
 type plan struct {
 	program *vm.Program
-	sets    map[string][]vm.Entry       // by file, as module.sets; of the policies that are compiled
-	left    map[string]Fallback         // by file, of the others, without their policies
-	spelt   map[value.Value]authz.Value // see speltOut
+	sets    map[string][]vm.Entry // by file, as module.sets; of the policies that are compiled
+	left    map[string]Fallback   // by file, of the others, without their policies
+	spelt   *spelt
 }
 
 // Fallback is a policy that is not compiled, so that topdown evaluates it.

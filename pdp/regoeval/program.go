@@ -12,8 +12,6 @@ import (
 	"github.com/xiezhi-project/xiezhi/bundles"
 	"github.com/xiezhi-project/xiezhi/pdp"
 	"github.com/xiezhi-project/xiezhi/pdp/regoeval/vm"
-	"github.com/xiezhi-project/xiezhi/pdp/regoeval/vm/value"
-	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
 
 // Program is the Rego policies of one release. It is safe for concurrent use.
@@ -46,7 +44,7 @@ type entry struct {
 	// module.sets; nil where topdown evaluates the policy.
 	program *vm.Program
 	calls   []vm.Entry
-	spelt   map[value.Value]authz.Value // see speltOut
+	spelt   *spelt
 }
 
 // place is where a rule stands, in whichever unit.

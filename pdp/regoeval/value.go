@@ -3,13 +3,11 @@ package regoeval
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"strconv"
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
-	"github.com/xiezhi-project/xiezhi/pdp/regoeval/vm"
 	"github.com/xiezhi-project/xiezhi/pdp/regoeval/vm/value"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
@@ -75,106 +73,6 @@ func (t terms) of(v authz.Value) *ast.Term {
 // compute a value that shares its parts, and is small in memory and endless
 // when it is written out.
 const maxValues = 10_000
-
-// valueOf converts what a policy computed to memory of its own. A set becomes
-// a list in Rego's order, a fraction is rounded to the digits that a value has.
-// What JSON, or a request, cannot hold is an error.
-func (t terms) valueOf(v value.Value) (authz.Value, error) {
-	w := writer{terms: t, left: maxValues}
-	return w.value(v, 0)
-}
-
-// mostSpelt is how many values an object may hold that is converted before it
-// is asked for.
-const mostSpelt = 64
-
-// speltOut are the small objects that policies spell out, args and params among
-// them, as every decision gives them: converted once, and shared. A program may
-// be nil.
-func speltOut(program *vm.Program) map[value.Value]authz.Value {
-	spelt := map[value.Value]authz.Value{}
-	if program == nil {
-		return spelt
-	}
-	var add func(v value.Value)
-	add = func(v value.Value) {
-		if v.Kind() != value.Object || v.Len() > mostSpelt {
-			return
-		}
-		w := writer{left: mostSpelt}
-		if object, err := w.value(v, 0); err == nil {
-			spelt[v] = object
-		}
-		for i := range v.Len() {
-			_, member := v.At(i)
-			add(member)
-		}
-	}
-	for _, v := range program.Constants() {
-		add(v)
-	}
-	return spelt
-}
-
-// own returns a text in memory of its own, or the policies' where they mention
-// it.
-func (t terms) own(s string) string {
-	if term := t[s]; term != nil {
-		return string(term.Value.(ast.String))
-	}
-	return strings.Clone(s)
-}
-
-type writer struct {
-	terms terms
-	left  int
-}
-
-func (w *writer) value(v value.Value, depth int) (authz.Value, error) {
-	if w.left--; w.left < 0 {
-		return authz.Value{}, fmt.Errorf("more than %d values", maxValues)
-	}
-	if depth > authz.MaxDepth {
-		return authz.Value{}, fmt.Errorf("nested deeper than %d levels", authz.MaxDepth)
-	}
-	switch v.Kind() {
-	case value.Null:
-		return authz.Value{}, nil
-	case value.Bool:
-		return authz.BoolValue(v.IsTrue()), nil
-	case value.Number:
-		return numberOf(v)
-	case value.String:
-		return authz.StringValue(w.terms.own(v.Text())), nil
-	case value.Array, value.Set:
-		elems := make([]authz.Value, 0, min(v.Len(), maxValues))
-		for i := range v.Len() {
-			_, elem := v.At(i)
-			kept, err := w.value(elem, depth+1)
-			if err != nil {
-				return authz.Value{}, err
-			}
-			elems = append(elems, kept)
-		}
-		return authz.ListValue(elems...), nil
-	case value.Object:
-		members := make([]authz.Member, 0, min(v.Len(), maxValues))
-		for i := range v.Len() {
-			key, elem := v.At(i)
-			if key.Kind() != value.String {
-				return authz.Value{}, fmt.Errorf("a member's name must be a string, not %s", shown(key))
-			}
-			kept, err := w.value(elem, depth+1)
-			if err != nil {
-				return authz.Value{}, err
-			}
-			members = append(members, authz.Member{Name: w.terms.own(key.Text()), Value: kept})
-		}
-		return authz.ObjectValue(members...)
-	default:
-		return authz.Value{}, errors.New("not a JSON value")
-	}
-}
 
 func numberOf(number value.Value) (authz.Value, error) {
 	if n, ok := number.Int(); ok {

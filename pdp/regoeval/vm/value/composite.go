@@ -184,5 +184,9 @@ func holds(all []Value, elem Value) bool {
 	return false
 }
 
+// Fixed reports whether the value is an object, or a set, that no evaluation
+// made, other than one that is read in place.
+func (v Value) Fixed() bool { return v.kind >= Object && v.form != members && v.table().fixed }
+
 func ofList(l *list) Value           { return Value{kind: Array, ptr: unsafe.Pointer(l)} }
 func ofTable(k Kind, t *table) Value { return Value{kind: k, ptr: unsafe.Pointer(t)} }

@@ -22,6 +22,7 @@ var rights = []string{
 	"audit.read", "audit.report", "metrics.read", "data.read", "pep.read",
 	"audit.ship", "stream.subscribe", "policy.push", "policy.load", "release.rollout",
 	"cheq.open", "cheq.open.on_behalf", "cheq.read", "cheq.answer", "cheq.comment", "cheq.revoke",
+	"identity.read", "identity.write",
 }
 
 // rightsOf is the whole matrix of the self policies, from the roles' side. Who
@@ -33,21 +34,21 @@ var rightsOf = map[string][]string{
 		"dynamic.revoke", "directory.read", "directory.write", "tenant.read", "tenant.write", "token.create", "token.read", "token.revoke",
 		"audit.read", "audit.report", "metrics.read", "data.read", "pep.read",
 		"audit.ship", "stream.subscribe", "policy.push", "policy.load", "release.rollout",
-		"cheq.open", "cheq.read", "cheq.answer", "cheq.comment", "cheq.revoke",
+		"cheq.open", "cheq.read", "cheq.answer", "cheq.comment", "cheq.revoke", "identity.read", "identity.write",
 	},
 	"platform:auditor": {
-		"cheq.read", "cheq.answer", "policy.read", "release.read", "dynamic.read", "directory.read", "tenant.read", "token.read", "audit.read", "metrics.read", "data.read", "pep.read",
+		"cheq.read", "cheq.answer", "identity.read", "policy.read", "release.read", "dynamic.read", "directory.read", "tenant.read", "token.read", "audit.read", "metrics.read", "data.read", "pep.read",
 	},
 	"admin": {
 		"decide", "evaluate", "evaluate.on_behalf", "evaluate.candidate", "policy.read", "policy.write", "release.read", "release.publish",
 		"grant.mint", "restriction.create", "dynamic.read", "dynamic.revoke", "directory.read", "directory.write", "tenant.read",
 		"token.create", "token.read", "token.revoke", "audit.read", "audit.report", "data.read", "pep.read", "policy.push",
-		"cheq.open", "cheq.read", "cheq.answer", "cheq.comment", "cheq.revoke",
+		"cheq.open", "cheq.read", "cheq.answer", "cheq.comment", "cheq.revoke", "identity.read", "identity.write",
 	},
 	"author":  {"cheq.answer", "evaluate", "evaluate.on_behalf", "evaluate.candidate", "policy.read", "policy.write", "release.read", "release.publish", "data.read", "pep.read"},
 	"service": {"cheq.open", "cheq.answer", "decide", "evaluate", "stream.subscribe", "audit.ship"},
 	"pep":     {"cheq.open", "cheq.open.on_behalf", "cheq.answer", "decide", "decide.on_behalf", "evaluate", "evaluate.on_behalf", "audit.report", "audit.ship", "stream.subscribe"},
-	"auditor": {"cheq.read", "cheq.answer", "audit.read", "release.read", "policy.read", "dynamic.read", "directory.read", "pep.read"},
+	"auditor": {"cheq.read", "cheq.answer", "identity.read", "audit.read", "release.read", "policy.read", "dynamic.read", "directory.read", "pep.read"},
 
 	"platform:pep":                 {"cheq.open", "cheq.open.on_behalf", "cheq.answer", "decide", "decide.on_behalf", "evaluate", "evaluate.on_behalf", "audit.report", "audit.ship", "stream.subscribe"},
 	"platform:publisher":           {"cheq.answer", "release.publish", "release.read"},

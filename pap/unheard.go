@@ -2,7 +2,9 @@ package pap
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
@@ -69,4 +71,35 @@ func (e *ending) honoursUntil(m *Missing) time.Time {
 		until = e.end
 	}
 	return until.UTC()
+}
+
+// EndedGrant says of a grant that was ended by an approval's revoke what
+// EndDynamic says of one that it ends, and the first revision that includes
+// the end. Who may know is the caller's to ask.
+func (s *Service) EndedGrant(ctx context.Context, actor Actor, id string, wait time.Duration) (Ended, authz.Revision, error) {
+	var g authz.Grant
+	var revision authz.Revision
+	err := s.Store.View(ctx, func(tx Tx) error {
+		record, err := tx.Record(KindGrant, id)
+		if err != nil {
+			return err
+		}
+		if err := json.Unmarshal(record.Body, &g); err != nil {
+			return fmt.Errorf("decode grant %s: %w", id, err)
+		}
+		if revision, err = tx.Head(); err != nil {
+			return err
+		}
+		revision.Position = record.Position
+		return nil
+	})
+	switch {
+	case err != nil:
+		return Ended{}, authz.Revision{}, err
+	case g.Ended == nil:
+		return Ended{}, authz.Revision{}, fmt.Errorf("grant %s has not ended: %w", id, ErrNotFound)
+	}
+	ended, err := s.unheard(ctx, actor, ending{KindGrant, g.Tenant, *g.Ended, g.Validity.End, revision}, wait)
+	ended.ID = id
+	return ended, revision, err
 }

@@ -236,9 +236,9 @@ func appendText(buf []byte, text string) []byte {
 		switch c := text[i]; {
 		case c < utf8.RuneSelf && ordinary[c]:
 			i++
-		case c > 0xe0 && c < 0xed && i+2 < len(text) && text[i+1]&0xc0 == 0x80 && text[i+2]&0xc0 == 0x80: // as most Chinese characters
+		case c > 0xe0 && c != 0xed && c < 0xf0 && i+2 < len(text) && text[i+1]&0xc0 == 0x80 && text[i+2]&0xc0 == 0x80: // as Chinese is
 			i += 3
-		case !utf8.ValidString(text):
+		case !utf8.ValidString(text[i:]):
 			return AppendQuoted(buf, strings.ToValidUTF8(text, "\uFFFD"))
 		default:
 			return AppendQuoted(buf, text)

@@ -130,7 +130,7 @@ func TestDecisionIsAlwaysJSON(t *testing.T) {
 }
 
 func TestTextIsWrittenAsItIsRepairedAndQuoted(t *testing.T) {
-	pieces := []string{"a", " ", "\"", "\\", "\n", "\x7f", "é", "ࠀ", "策", "略", "퟿", "\ue000", "\u2028", "\U0001f600", "\x80", "\xe7\xad", "\xe7(", "\xe0\x80\x80", "\xed\xa0\x80", "\xff"}
+	pieces := []string{"a", " ", "\"", "\\", "\n", "\x7f", "é", "ࠀ", "策", "略", "，", "퟿", "\ue000", "\u2028", "\U0001f600", "\x80", "\xe7\xad", "\xe7(", "\xe0\x80\x80", "\xed\xa0\x80", "\xef\xbc", "\xff"}
 	for _, a := range pieces {
 		for _, b := range pieces {
 			for _, c := range pieces {

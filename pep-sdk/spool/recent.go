@@ -6,8 +6,8 @@ import (
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
 
-// recentBytes is the most memory that records take which are on disk and not
-// shipped, and the most that is kept for later ones.
+// recentBytes is the most memory that records take which are on disk and wait
+// for the shipper, and the most that is kept for later ones.
 const recentBytes = 8 << 20
 
 // buffer is the memory of a batch.

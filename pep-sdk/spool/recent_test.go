@@ -87,3 +87,26 @@ func TestMemoryIsBoundedWhileTheSinkIsSlow(t *testing.T) {
 		settled(t, s.Stats())
 	})
 }
+
+func TestRecordsAreShippedBeforeMemoryIsFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDisk()
+		var sink memory
+		s := open(t, d, Options{ShipInterval: time.Hour}, sink.take)
+		d.set(func(d *disk) { d.fault = unreadable })
+		start := time.Now()
+		const each = 1000
+		for i := range 60 * each { // small ones: their frames are the smaller part
+			if err := s.Append(t.Context(), record(fmt.Sprint(i)), i%each == each-1); err != nil {
+				t.Fatal(err)
+			}
+			if i%each == each-1 {
+				synctest.Wait()
+			}
+		}
+		want(t, "waited", time.Since(start), time.Duration(0))
+		if n := len(sink.taken()); n < 40*each {
+			t.Errorf("%d are shipped", n)
+		}
+	})
+}

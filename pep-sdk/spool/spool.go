@@ -47,7 +47,7 @@ type Options struct {
 
 // The most that is handed to the sink at once.
 const (
-	batchRecords = 2000
+	batchRecords = 8000
 	batchBytes   = 8 << 20
 )
 

@@ -69,7 +69,7 @@ func (s *Spool) flush() {
 		b.err = fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	b.buffer, s.writing = buffer{}, nil
-	waiting := s.synced - s.shipped
+	many := s.synced-s.shipped > batchBytes/2 || s.recentSize > recentBytes/2
 	s.mu.Unlock()
 
 	if err != nil {
@@ -78,7 +78,7 @@ func (s *Spool) flush() {
 	}
 	close(b.done)
 	notify(s.ready)
-	if waiting > batchBytes/2 {
+	if many {
 		notify(s.hurry)
 	}
 }

@@ -22,6 +22,7 @@ type Card struct {
 	Request   json.RawMessage `json:"request"`
 	Digests   []string        `json:"digests"`
 	Opens     []Opening       `json:"opens"`
+	Newly     []Combination   `json:"newly,omitempty"`
 	GrantFor  time.Duration   `json:"grant_for"`
 	Uses      int             `json:"uses,omitempty"`
 	DecideBy  time.Time       `json:"decide_by"`
@@ -32,7 +33,7 @@ type Card struct {
 func (c *Case) Card() Card {
 	return Card{
 		Case: c.ID, Tenant: c.Tenant, Requester: c.Requester, Caller: c.Caller, Reason: c.Reason,
-		Request: c.Request.AppendJSON(nil), Digests: c.Digests, Opens: c.Opens,
+		Request: c.Request.AppendJSON(nil), Digests: c.Digests, Opens: c.Opens, Newly: c.Newly,
 		GrantFor: c.GrantFor, Uses: c.Uses, DecideBy: c.DecideBy.UTC(), Extends: c.Extends,
 	}
 }

@@ -21,6 +21,8 @@ type Case struct {
 	Request authz.Request `json:"request"`
 	Digests []string      `json:"digests"`
 	Opens   []Opening     `json:"opens"`
+	// Newly is what a yes newly allows, one for each of Digests or none.
+	Newly []Combination `json:"newly,omitempty"`
 	// Excluded may not answer, whatever their roles: the requester and the
 	// caller, whom they act for, and the authors of what it opens.
 	Excluded []Person  `json:"excluded"`

@@ -25,11 +25,19 @@ var ErrTooManyCases = errors.New("too many cases")
 type Asks struct {
 	Reason   string
 	GrantFor time.Duration // 0: as the approval templates say
+	// Open are members of the request, as JSON pointers, that a yes is to leave
+	// open within the values that the templates offer.
+	Open []string
 }
 
 // Obstacles is all that stands between a request and an ALLOW, as people may
 // be shown it: what policies call sensitive is masked.
 type Obstacles struct {
+	// Snapshot is what the answer is based on, Asked the request as it was
+	// asked, which nobody stores.
+	Snapshot *Snapshot
+	Asked    authz.Request
+
 	Request authz.Request
 	Digest  string
 	Rules   []Obstacle // that a grant would open: reviews, and DENYs that are waivable
@@ -53,7 +61,7 @@ func (q *question) obstacles(d *authz.Decision) (*Obstacles, error) {
 		return nil, err
 	}
 	request, told := q.recorded(d)
-	o := &Obstacles{Request: request, Digest: digest.String()}
+	o := &Obstacles{Snapshot: q.snapshot, Asked: q.original, Request: request, Digest: digest.String()}
 	seen := map[string]bool{}
 	for i := range told.Reasons {
 		r := &told.Reasons[i]

@@ -15,9 +15,13 @@ import (
 // Desk is where decisions ask people; it implements [pdp.Approvals] and is
 // safe for concurrent use.
 type Desk struct {
+	PDP   *pdp.PDP
 	Cases *cheq.Service
+	Now   func() time.Time
 	// Failed is told of a case that could not be opened, for the log.
 	Failed func(o *pdp.Obstacles, err error)
+
+	templates templates
 }
 
 // askWithin bounds how long a decision waits for its case.
@@ -44,13 +48,18 @@ func (d *Desk) Ask(ctx context.Context, o *pdp.Obstacles, caller pdp.Caller) (*a
 // Open opens the case of a request that meets these obstacles, or joins it;
 // extends is the case that it prolongs, or "". Errors are [cheq.Service.Open]'s.
 func (d *Desk) Open(ctx context.Context, o *pdp.Obstacles, caller pdp.Caller, extends string) (cheq.Case, bool, error) {
+	if caller.Asks == nil {
+		caller.Asks = &pdp.Asks{}
+	}
+	digests, newly, err := d.newly(ctx, o, caller.Asks.Open)
+	if err != nil {
+		return cheq.Case{}, false, err
+	}
 	ask := cheq.Ask{
 		Requester: cheq.Person{Tenant: o.Request.Tenant, Name: pap.SubjectName(o.Request.Subject.Type, o.Request.Subject.ID)},
 		Caller:    cheq.Person{Tenant: caller.Tenant, Name: caller.Name},
-		Request:   o.Request, Digests: []string{o.Digest}, Extends: extends,
-	}
-	if caller.Asks != nil {
-		ask.Reason, ask.GrantFor = caller.Asks.Reason, caller.Asks.GrantFor
+		Request:   o.Request, Digests: digests, Newly: newly, Extends: extends,
+		Reason: caller.Asks.Reason, GrantFor: caller.Asks.GrantFor,
 	}
 	for _, rule := range o.Rules {
 		ask.Opens = append(ask.Opens, cheq.Opening{

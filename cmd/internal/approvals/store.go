@@ -2,14 +2,12 @@ package approvals
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/xiezhi-project/xiezhi/bundles"
 	"github.com/xiezhi-project/xiezhi/cheq"
 	"github.com/xiezhi-project/xiezhi/pap"
 	"github.com/xiezhi-project/xiezhi/pdp"
@@ -28,11 +26,12 @@ type Config struct {
 
 // Store implements [cheq.Store]. It is safe for concurrent use.
 type Store struct {
-	config Config
+	config    Config
+	templates templates
 }
 
 // NewStore returns a Store.
-func NewStore(c Config) *Store { return &Store{c} }
+func NewStore(c Config) *Store { return &Store{config: c} }
 
 // maxTries is how often an update begins again because something newer was
 // committed meanwhile.
@@ -76,16 +75,17 @@ func (s *Store) in(ctx context.Context, tx pap.Tx, fn func(*transaction) error) 
 	if !ok {
 		return fmt.Errorf("%T keeps no cases", tx)
 	}
-	return fn(&transaction{Rows: rows, ctx: ctx, tx: tx, active: active, config: &s.config})
+	return fn(&transaction{Rows: rows, ctx: ctx, tx: tx, active: active, config: &s.config, templates: &s.templates})
 }
 
 // transaction implements [cheq.Tx].
 type transaction struct {
 	cheq.Rows
-	ctx    context.Context
-	tx     pap.Tx
-	active *pdp.Snapshot
-	config *Config
+	ctx       context.Context
+	tx        pap.Tx
+	active    *pdp.Snapshot
+	config    *Config
+	templates *templates
 }
 
 // Rule implements [cheq.World].
@@ -99,19 +99,7 @@ func (t *transaction) Rule(tenant, name string) string {
 
 // Template implements [cheq.World].
 func (t *transaction) Template(name string) (*cheq.Template, string) {
-	for _, extension := range []string{".yaml", ".yml"} {
-		path := "approvals/" + name + extension
-		data, err := t.active.Release.Content.File(path)
-		if err != nil {
-			continue
-		}
-		parsed, err := cheq.ParseTemplate(path, data)
-		if err != nil {
-			return nil, "" // a release of before the gate read templates: nobody can be asked
-		}
-		return parsed, bundles.Digest(sha256.Sum256(data)).String()
-	}
-	return nil, ""
+	return t.templates.of(t.active.Release, name)
 }
 
 // Member implements [cheq.World]. A person has the roles of its home: a

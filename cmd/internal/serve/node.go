@@ -102,7 +102,7 @@ func OpenCore(ctx context.Context, c config.Server, store Store, recorder pdp.Re
 		return nil, err
 	}
 	core := &Core{Store: store, policies: &policies{Engine: rego}, distribute: &distribution{}, waiters: &cheq.Waiters{}}
-	core.desk = &approvals.Desk{Failed: func(o *pdp.Obstacles, err error) {
+	core.desk = &approvals.Desk{Now: time.Now, Failed: func(o *pdp.Obstacles, err error) {
 		log.Error("a review cannot be asked of anybody now", "tenant", o.Request.Tenant, "request", o.Digest, "error", err)
 	}}
 	directory := &pap.Directory{}
@@ -132,7 +132,7 @@ func OpenCore(ctx context.Context, c config.Server, store Store, recorder pdp.Re
 	core.Cases = cheq.New(cheq.Config{Now: time.Now, NewID: newID, Store: approvals.NewStore(approvals.Config{
 		Store: store, Active: core.PDP.Active, Directory: directory, CatchUp: core.Feed.Sync, NewID: newID,
 	}), Limits: cheq.Limits{Pending: c.Cases.Pending, Hourly: c.Cases.Hourly}})
-	core.desk.Cases = core.Cases
+	core.desk.PDP, core.desk.Cases = core.PDP, core.Cases
 	if err := core.Feed.Sync(ctx); err != nil {
 		return nil, fmt.Errorf("read the store: %w", err)
 	}

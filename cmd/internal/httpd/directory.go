@@ -11,7 +11,7 @@ import (
 func directoryRoutes() []Route {
 	list := []string{"tenant", "limit", "cursor"}
 	key := []string{"Idempotency-Key"}
-	return []Route{
+	return append(identityRoutes(), []Route{
 		{
 			Method: http.MethodPost, Path: "/api/v1/tenants", Operation: "createTenant", Rights: []string{"tenant.write"},
 			Summary: "Add a tenant", Headers: key, Body: "NewTenant", Status: http.StatusCreated, Answer: "Tenant", Replay: true,
@@ -68,7 +68,7 @@ func directoryRoutes() []Route {
 			Method: http.MethodDelete, Path: "/api/v1/bindings/{id}", Operation: "disableBinding", Rights: []string{"directory.write"},
 			Summary: "Take a role back", Headers: key, Status: http.StatusOK, Answer: "Binding", Replay: true, handle: (*call).disableBinding,
 		},
-	}
+	}...)
 }
 
 // change is one write to the directory: what pap makes of in, and the revision.

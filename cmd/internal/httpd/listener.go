@@ -81,8 +81,9 @@ type conn struct {
 	net.Conn
 	listener *listener
 
-	mu   sync.Mutex // orders the deadlines
-	last time.Time
+	mu    sync.Mutex // orders the deadlines
+	last  time.Time
+	write time.Time // the deadline of writes
 }
 
 func (c *conn) hurry(last time.Time) {
@@ -111,7 +112,27 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 func (c *conn) SetDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return errors.Join(c.Conn.SetReadDeadline(c.bounded(t)), c.Conn.SetWriteDeadline(t))
+	return errors.Join(c.Conn.SetReadDeadline(c.bounded(t)), c.endWrites(t))
+}
+
+// SetWriteDeadline implements net.Conn. A write may end up to [writeSlack]
+// before the deadline.
+func (c *conn) SetWriteDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.endWrites(t)
+}
+
+// writeSlack spares most answers of a busy connection the move of the
+// runtime's timer, which costs.
+const writeSlack = time.Second
+
+func (c *conn) endWrites(t time.Time) error {
+	if later := t.Sub(c.write); later >= 0 && later < writeSlack {
+		return nil
+	}
+	c.write = t
+	return c.Conn.SetWriteDeadline(t)
 }
 
 // Close implements net.Conn.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"slices"
 	"testing"
 	"time"
 )
@@ -54,5 +55,44 @@ func TestConnectionsOfAStoppingListenerReadNoLongerThanItLets(t *testing.T) {
 	}
 	if len(l.open) != 0 {
 		t.Errorf("%d connections are not forgotten", len(l.open))
+	}
+}
+
+// moves is a connection that notes where its writes' timer is moved.
+type moves struct {
+	net.Conn
+	to []time.Time
+}
+
+func (m *moves) SetWriteDeadline(t time.Time) error {
+	m.to = append(m.to, t)
+	return nil
+}
+
+func TestTheTimerOfWritesIsMovedWhereItMatters(t *testing.T) {
+	now := time.Now()
+	for name, row := range map[string]struct {
+		asked time.Time
+		moved bool
+	}{
+		"a little later": {now.Add(writeSlack - 1), false},
+		"later":          {now.Add(writeSlack), true},
+		"much later":     {now.Add(time.Hour), true},
+		"the same":       {now, false},
+		"earlier":        {now.Add(-1), true},
+		"never":          {time.Time{}, true},
+	} {
+		m := &moves{}
+		c := &conn{Conn: m}
+		want := []time.Time{now}
+		if row.moved {
+			want = append(want, row.asked)
+		}
+		if err := errors.Join(c.SetWriteDeadline(now), c.SetWriteDeadline(row.asked)); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(m.to, want) {
+			t.Errorf("%s: moved to %v, want %v", name, m.to, want)
+		}
 	}
 }

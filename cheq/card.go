@@ -27,6 +27,8 @@ type Card struct {
 	Uses      int             `json:"uses,omitempty"`
 	DecideBy  time.Time       `json:"decide_by"`
 	Extends   string          `json:"extends,omitempty"`
+	// BreakGlass names the template of an emergency.
+	BreakGlass string `json:"break_glass,omitempty"`
 }
 
 // Card is the case as it is shown.
@@ -34,7 +36,7 @@ func (c *Case) Card() Card {
 	return Card{
 		Case: c.ID, Tenant: c.Tenant, Requester: c.Requester, Caller: c.Caller, Reason: c.Reason,
 		Request: c.Request.AppendJSON(nil), Digests: c.Digests, Opens: c.Opens, Newly: c.Newly,
-		GrantFor: c.GrantFor, Uses: c.Uses, DecideBy: c.DecideBy.UTC(), Extends: c.Extends,
+		GrantFor: c.GrantFor, Uses: c.Uses, DecideBy: c.DecideBy.UTC(), Extends: c.Extends, BreakGlass: c.BreakGlass,
 	}
 }
 
@@ -66,7 +68,7 @@ func (c *Case) Mint(id string, now time.Time) (authz.Grant, error) {
 	g := authz.Grant{
 		ID: id, Tenant: c.Tenant, Requests: c.Digests, Request: c.Request, Uses: c.Uses,
 		Validity: authz.Validity{Start: now, End: now.Add(c.GrantFor)},
-		Source:   authz.SourceApproval + c.ID, Reason: c.Reason, CreatedBy: c.ID, CreatedAt: now,
+		Source:   authz.SourceApproval + c.ID, Reason: c.Reason, CreatedBy: c.ID, CreatedAt: now, BreakGlass: c.BreakGlass != "",
 	}
 	for _, o := range c.Opens {
 		if o.Effect == authz.Review {

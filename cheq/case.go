@@ -51,6 +51,14 @@ type Case struct {
 	Grant    string    `json:"grant,omitempty"` // that was minted
 	GrantEnd time.Time `json:"grant_end,omitzero"`
 	Yield    Yield     `json:"yield,omitempty"`
+	// BreakGlass names the template of an emergency. Halves are yes that are to
+	// be confirmed; ReviewBy is when somebody must have looked back, and Overdue
+	// says that nobody has.
+	BreakGlass string    `json:"break_glass,omitempty"`
+	Halves     []Half    `json:"halves,omitempty"`
+	ReviewBy   time.Time `json:"review_by,omitzero"`
+	Reviewed   *Review   `json:"reviewed,omitempty"`
+	Overdue    bool      `json:"overdue,omitempty"`
 	// Places are where it is shown.
 	Places []Place `json:"places,omitempty"`
 }
@@ -114,7 +122,8 @@ func (c *Case) minted(g *authz.Grant) error {
 	if err := move(yields, &c.Yield, Live); err != nil {
 		return err
 	}
-	c.Grant, c.GrantEnd, c.Due = g.ID, g.Validity.End, g.Validity.End
+	c.Grant, c.GrantEnd = g.ID, g.Validity.End
+	c.Due = c.after()
 	return nil
 }
 
@@ -123,6 +132,6 @@ func (c *Case) EndGrant(how Yield) error {
 	if err := move(yields, &c.Yield, how); err != nil {
 		return err
 	}
-	c.Due = time.Time{}
+	c.Due = c.after()
 	return nil
 }

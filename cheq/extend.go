@@ -45,7 +45,7 @@ func (s *Service) Extend(ctx context.Context, id string, e Extension) (Case, boo
 		return Case{}, false, err
 	}
 	return s.Open(ctx, Ask{
-		Requester: old.Requester, Caller: e.Caller, Reason: e.Reason, Request: old.Request, Digests: old.Digests,
+		Requester: old.Requester, Caller: e.Caller, Reason: e.Reason, Request: old.Request, Digests: old.Digests, Newly: old.Newly,
 		Opens: old.Opens, Authors: old.Excluded, GrantFor: e.GrantFor, Extends: old.ID,
 	})
 }

@@ -25,6 +25,9 @@ type Ask struct {
 	Authors  []Person
 	GrantFor time.Duration // 0: as the templates say
 	Extends  string        // a case
+	// BreakGlass asks by this template, in an emergency, and not by those that
+	// the rules name.
+	BreakGlass string
 }
 
 // NotAskableError says why nobody can be asked.
@@ -75,7 +78,7 @@ func (s *Service) join(tx Tx, c *Case, ask Ask, now time.Time) (bool, error) {
 	if c.State.Settled() {
 		return false, keep(tx, c, now)
 	}
-	same := len(c.Opens) == len(ask.Opens) && slices.Equal(c.Digests, ask.Digests)
+	same := c.BreakGlass == ask.BreakGlass && len(c.Opens) == len(ask.Opens) && slices.Equal(c.Digests, ask.Digests)
 	for _, o := range ask.Opens {
 		same = same && slices.ContainsFunc(c.Opens, func(known Opening) bool { return known.RuleRef == o.RuleRef && known.Effect == o.Effect })
 	}
@@ -99,6 +102,11 @@ func (s *Service) begin(tx Tx, ask Ask, now time.Time) (Case, error) {
 		Requester: ask.Requester, Caller: ask.Caller, Reason: ask.Reason,
 		Request: ask.Request, Digests: ask.Digests, Newly: ask.Newly, Opens: slices.Clone(ask.Opens), OpenedAt: now, Extends: ask.Extends,
 	}
+	if ask.BreakGlass != "" {
+		if err := c.emergency(tx, ask.BreakGlass); err != nil {
+			return Case{}, err
+		}
+	}
 	for i := range c.Opens {
 		o := &c.Opens[i]
 		if tx.Rule(c.Tenant, o.Rule) != o.Digest {
@@ -107,6 +115,9 @@ func (s *Service) begin(tx Tx, ask Ask, now time.Time) (Case, error) {
 		t, digest := tx.Template(o.Template)
 		if t == nil {
 			return Case{}, &NotAskableError{o.Rule, "it names no approval template: nobody can be asked"}
+		}
+		if (t.Kind == BreakGlass) != (ask.BreakGlass != "") {
+			return Case{}, &NotAskableError{o.Rule, fmt.Sprintf("the template %s is of the kind %s: emergencies, and nothing else, are asked by such a template, by its name", t.Name, t.Kind)}
 		}
 		if err := s.within(tx, &c, t, now); err != nil {
 			return Case{}, err

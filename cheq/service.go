@@ -105,7 +105,8 @@ func keep(tx Tx, c *Case, now time.Time) error {
 // Vote is one person's answer. The voter is a subject that was verified; a
 // yes or no counts if its voter is a reviewer now, and was shown what the case
 // is about. The same answer again changes nothing. An answer that decides
-// settles the case and mints its grant in the same transaction.
+// settles the case and mints its grant in the same transaction. In an emergency
+// the first yes of a person is noted and answered with ErrConfirm.
 func (s *Service) Vote(ctx context.Context, id string, v Vote) (Case, error) {
 	return s.VoteBy(ctx, id, v, func(Tx, *Case) (Person, error) { return v.Voter, nil })
 }
@@ -117,7 +118,9 @@ func (s *Service) VoteBy(ctx context.Context, id string, v Vote, who func(tx Tx,
 	if len(v.Reason) > maxText {
 		return Case{}, fmt.Errorf("reason: %w", ErrText)
 	}
-	return s.change(ctx, id, func(tx Tx, c *Case, now time.Time) error {
+	var waits error // for the second yes
+	c, err := s.change(ctx, id, func(tx Tx, c *Case, now time.Time) error {
+		waits = nil
 		var err error
 		if v.Voter, err = who(tx, c); err != nil {
 			return err
@@ -136,6 +139,10 @@ func (s *Service) VoteBy(ctx context.Context, id string, v Vote, who func(tx Tx,
 		case slices.ContainsFunc(c.answers(), func(a Answer) bool { return a == Answer{v.Voter, v.Yes} }):
 			return errSame
 		}
+		if !c.confirmed(&v, now) {
+			waits = fmt.Errorf("case %s: %w", c.ID, ErrConfirm)
+			return tx.Note(c, Event{At: now, Actor: v.Voter, Action: "vote.confirm", Detail: v.Reason})
+		}
 		v.At = now
 		c.Votes = append(c.Votes, v)
 		if err := tx.Note(c, Event{At: now, Actor: v.Voter, Action: voted(v.Yes), Detail: v.Reason}); err != nil {
@@ -143,6 +150,10 @@ func (s *Service) VoteBy(ctx context.Context, id string, v Vote, who func(tx Tx,
 		}
 		return s.settle(tx, c, now)
 	})
+	if err == nil {
+		err = waits
+	}
+	return c, err
 }
 
 func voted(yes bool) string {
@@ -174,6 +185,7 @@ func (s *Service) settle(tx Tx, c *Case, now time.Time) error {
 		return err
 	}
 	if c.State == Approved {
+		c.ReviewBy = c.reviewBy(tx)
 		g, err := c.Mint("grt-"+strings.ToLower(s.NewID()), now)
 		if err != nil {
 			return err

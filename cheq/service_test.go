@@ -60,7 +60,7 @@ func (m *memory) Case(id string) (Case, error) {
 	if !ok {
 		return c, ErrNotFound
 	}
-	c.Votes = slices.Clone(c.Votes)
+	c.Votes, c.Halves = slices.Clone(c.Votes), slices.Clone(c.Halves)
 	return c, nil
 }
 

@@ -37,10 +37,7 @@ func (s *Service) wake(tx Tx, c *Case, now time.Time) error {
 		return errSame // another node was here
 	}
 	if c.State == Approved {
-		if err := c.EndGrant(Ended); err != nil {
-			return err
-		}
-		return tx.Note(c, Event{At: now, Action: "grant.expire"})
+		return c.lookAfter(tx, now)
 	}
 	if err := s.settle(tx, c, now); err != nil || c.State.Settled() {
 		return err

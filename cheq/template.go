@@ -32,6 +32,9 @@ type Template struct {
 	// ReviewWithin is when a break-glass case must have been reviewed.
 	ReviewWithin time.Duration
 	Offers       []Offer
+	// BreakGlass names the template by which the same may be asked for in an
+	// emergency; "": there is none.
+	BreakGlass string
 	// Reason says that who asks must say why. Break-glass always asks.
 	Reason bool
 	// Notify is where cases are shown.
@@ -123,6 +126,8 @@ func (t *Template) check() error {
 		return errors.New("review_within: a break_glass template says by when it must have been reviewed")
 	case t.Kind != BreakGlass && t.ReviewWithin != 0:
 		return fmt.Errorf("review_within: only for kind %s", BreakGlass)
+	case t.Kind == BreakGlass && (t.BreakGlass != "" || len(t.Notify) == 0):
+		return fmt.Errorf("notify: a %s template says where everybody sees it, and names no other to break the glass", BreakGlass)
 	case len(t.Notify) > MaxPlaces:
 		return fmt.Errorf("notify: at most %d places", MaxPlaces)
 	}

@@ -30,6 +30,7 @@ type file struct {
 	Offers       []Offer     `yaml:"offers"`
 	Reason       string      `yaml:"reason"`
 	Notify       []Place     `yaml:"notify"`
+	BreakGlass   string      `yaml:"break_glass"`
 }
 
 type fileGroup struct {
@@ -96,7 +97,7 @@ func ParseTemplate(filePath string, data []byte) (*Template, error) {
 		DecideBy: time.Duration(f.DecideBy), GrantFor: time.Duration(f.GrantFor.Default), GrantMost: time.Duration(f.GrantFor.Ceiling),
 		Uses: f.Uses, AllOf: groups(f.AllOf), AnyOf: groups(f.AnyOf),
 		ReviewWithin: time.Duration(f.ReviewWithin), Offers: f.Offers,
-		Reason: f.Reason == reasonRequired || f.Kind == BreakGlass, Notify: f.Notify,
+		Reason: f.Reason == reasonRequired || f.Kind == BreakGlass, Notify: f.Notify, BreakGlass: f.BreakGlass,
 	}
 	if f.Reason != "" && f.Reason != reasonRequired {
 		const detail = "reason: want " + reasonRequired + ", or leave it out"

@@ -28,6 +28,8 @@ type Asks struct {
 	// Open are members of the request, as JSON pointers, that a yes is to leave
 	// open within the values that the templates offer.
 	Open []string
+	// BreakGlass names the approval template of an emergency; "": there is none.
+	BreakGlass string
 }
 
 // Obstacles is all that stands between a request and an ALLOW, as people may

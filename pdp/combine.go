@@ -133,9 +133,14 @@ func (d *combined) use(g *authz.Grant) string {
 // cite names the case whose grant opens, of several the one that ends first.
 func (d *combined) cite(g *authz.Grant) {
 	id, ok := g.Case()
-	if ok && (d.Approval == nil || g.Validity.End.Before(d.Approval.ExpiresAt)) {
+	if !ok {
+		return
+	}
+	broken := g.BreakGlass || d.Approval != nil && d.Approval.BreakGlass
+	if d.Approval == nil || g.Validity.End.Before(d.Approval.ExpiresAt) {
 		d.Approval = &authz.Approval{ID: id, Status: authz.ApprovalApproved, ExpiresAt: g.Validity.End}
 	}
+	d.Approval.BreakGlass = broken
 }
 
 // grant returns a live grant that opens the rule for this request, preferring

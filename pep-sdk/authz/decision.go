@@ -114,6 +114,8 @@ type Approval struct {
 	// ExpiresAt is when the case must be decided; of an approved one when its
 	// grant ends.
 	ExpiresAt time.Time `json:"expires_at"`
+	// BreakGlass marks what was opened in an emergency.
+	BreakGlass bool `json:"break_glass,omitempty"`
 }
 
 // Statuses of an [Approval].
@@ -220,7 +222,11 @@ func (a *Approval) appendJSON(buf []byte) []byte {
 	buf = appendText(append(buf, `{"id":`...), a.ID)
 	buf = appendText(append(buf, `,"status":`...), a.Status)
 	buf = a.ExpiresAt.AppendFormat(append(buf, `,"expires_at":"`...), time.RFC3339Nano)
-	return append(buf, `"}`...)
+	buf = append(buf, '"')
+	if a.BreakGlass {
+		buf = append(buf, `,"break_glass":true`...)
+	}
+	return append(buf, '}')
 }
 
 func separate(buf []byte, i int) []byte {

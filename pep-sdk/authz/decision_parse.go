@@ -229,6 +229,8 @@ func parseApproval(v Value) (a Approval, err error) {
 			if text, err = textOf(v); err == nil {
 				a.ExpiresAt, err = time.Parse(time.RFC3339Nano, text)
 			}
+		case "break_glass":
+			a.BreakGlass, err = boolOf(v)
 		default:
 			err = errUnknownMember
 		}

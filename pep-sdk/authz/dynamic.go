@@ -49,6 +49,9 @@ type Grant struct {
 	Source    string    `json:"source"` // "manual:<caller>", or the case that minted it
 	CreatedBy string    `json:"created_by"`
 	CreatedAt time.Time `json:"created_at"`
+	// BreakGlass marks what was opened in an emergency, in every decision and
+	// record that rests on it.
+	BreakGlass bool `json:"break_glass,omitempty"`
 	// Ended is set once, when it was revoked or a named rule changed; an ended
 	// grant never counts again.
 	Ended       *time.Time `json:"ended,omitempty"`

@@ -59,7 +59,7 @@ func (d *Desk) Open(ctx context.Context, o *pdp.Obstacles, caller pdp.Caller, ex
 		Requester: cheq.Person{Tenant: o.Request.Tenant, Name: pap.SubjectName(o.Request.Subject.Type, o.Request.Subject.ID)},
 		Caller:    cheq.Person{Tenant: caller.Tenant, Name: caller.Name},
 		Request:   o.Request, Digests: digests, Newly: newly, Extends: extends,
-		Reason: caller.Asks.Reason, GrantFor: caller.Asks.GrantFor,
+		Reason: caller.Asks.Reason, GrantFor: caller.Asks.GrantFor, BreakGlass: caller.Asks.BreakGlass,
 	}
 	for _, rule := range o.Rules {
 		ask.Opens = append(ask.Opens, cheq.Opening{

@@ -30,7 +30,8 @@ type call struct {
 	fiber  *fiber.Ctx
 	route  *Route
 	caller access.Caller
-	asked  bool // a right of the route was asked for
+	asked  bool   // a right of the route was asked for
+	tried  string // what the caller tries to change, where a refusal is told of with it
 	// succeeded counts answers with the route's own status; nil outside routes.
 	succeeded prometheus.Counter
 	// instead is kept under the Idempotency-Key in place of the answer.

@@ -294,7 +294,7 @@ func TestDecideRefusesParametersItDoesNotKnow(t *testing.T) {
 }
 
 func TestWaitAndPermitSayWhatIsNotThereYet(t *testing.T) {
-	r := newRig(t, testPolicies())
+	r := newRigWith(t, testPolicies(), Config{Approvals: noApprovals})
 	decide := func(query, properties, more string) got {
 		return r.do(ask{as: "shop", path: "/api/v1/decide" + query, body: machineBody(properties, more)})
 	}

@@ -124,6 +124,9 @@ func (r *Route) responses() object {
 		failure = object{"description": "An error of OPA's API", "content": object{"application/json": schemaRef("OPAError")}}
 	}
 	responses := object{strconv.Itoa(r.Status): success, "default": failure}
+	if r.Joined {
+		responses["200"] = success
+	}
 	if r.Operation == "readiness" {
 		responses["503"] = object{"description": "Not ready", "content": object{"application/json": schemaRef(r.Answer)}}
 	}

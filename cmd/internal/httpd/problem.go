@@ -11,6 +11,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"github.com/xiezhi-project/xiezhi/cheq"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/access"
 	"github.com/xiezhi-project/xiezhi/pap"
 	"github.com/xiezhi-project/xiezhi/pdp"
@@ -31,6 +32,7 @@ type Problem struct {
 	Right    string         `json:"right,omitempty"`   // that was missing
 	Tenant   string         `json:"tenant,omitempty"`  // where it was missing
 	Reasons  []authz.Reason `json:"reasons,omitempty"` // of the self policies
+	Rule     string         `json:"rule,omitempty"`    // that nobody can be asked about
 	Missing  []pap.Missing  `json:"missing,omitempty"` // PEPs that a quorum lacks, the first of them
 	More     int            `json:"missing_more,omitempty"`
 }
@@ -78,6 +80,16 @@ var problems = []struct {
 	{is: errRevisionUnknown, status: http.StatusBadRequest, code: "revision_unknown", title: "No revision is so new"},
 	{is: pdp.ErrRevisionUnavailable, status: http.StatusServiceUnavailable, code: "revision_unavailable", title: "The revision is not available here yet"},
 	{is: errApprovalsUnavailable, status: http.StatusNotImplemented, code: "approvals_unavailable", title: "Approvals are not available"},
+	{is: errNoCases, status: http.StatusNotImplemented, code: "approvals_unavailable", title: "Approvals are not available"},
+	{is: errNothingToAsk, status: http.StatusConflict, code: "nothing_to_ask", title: "There is nothing to ask"},
+	{is: cheq.ErrNotFound, status: http.StatusNotFound, code: "not_found"},
+	{is: cheq.ErrSettled, status: http.StatusConflict, code: "case_settled", title: "It has ended already"},
+	{is: cheq.ErrShown, status: http.StatusConflict, code: "not_what_was_shown", title: "The case is about something else"},
+	{is: cheq.ErrNotReviewer, status: http.StatusForbidden, code: "not_reviewer", title: "The answer does not count in this case"},
+	{is: cheq.ErrNotAsker, status: http.StatusForbidden, code: "not_asker", title: "Only who asked may take it back"},
+	{is: cheq.ErrTooMany, status: http.StatusTooManyRequests, code: "too_many_cases", title: "Too many cases"},
+	{is: cheq.ErrText, status: http.StatusBadRequest, code: "text_too_long", title: "The text is too long"},
+	{is: cheq.ErrNoText, status: http.StatusBadRequest, code: "text_missing", title: "The text says nothing"},
 	{is: errPermitsUnavailable, status: http.StatusNotImplemented, code: "permits_unavailable", title: "Permits are not available"},
 	{is: errMediaType, status: http.StatusUnsupportedMediaType, code: "unsupported_media_type"},
 	{is: errEncoding, status: http.StatusUnsupportedMediaType, code: "unsupported_encoding"},
@@ -190,6 +202,9 @@ func problemOf(err error) (p Problem, hidden bool) {
 		p.Detail = plain.Error()
 		return p, false
 	}
+	if p, ok := problemOfAsk(err); ok {
+		return p, false
+	}
 	for _, row := range problems {
 		if !errors.Is(err, row.is) {
 			continue
@@ -264,10 +279,14 @@ func (c *call) fail(err error) {
 
 // auditRefusal tells of a right that the caller lacked: whoever tries doors
 // leaves a trace where auditors look, not only in a log. The record is the
-// caller's own tenant's.
+// caller's own tenant's. So does who may not do to a case what it tried.
 func (c *call) auditRefusal(err error) {
-	if c.config.Refused == nil || !errors.Is(err, pap.ErrForbidden) {
+	if c.config.Refused == nil || !errors.Is(err, pap.ErrForbidden) && (c.tried == "" || !isRefusedAnswer(err)) {
 		return
+	}
+	resource := c.tried
+	if resource == "" {
+		resource = "operation:" + c.route.Operation
 	}
 	right, tenant := c.route.Rights[0], c.caller.Tenant
 	var denied *access.DeniedError
@@ -282,7 +301,7 @@ func (c *call) auditRefusal(err error) {
 	)
 	c.config.Refused(&authz.AuditRecord{
 		ID: c.config.NewID(), Time: c.config.Now().UTC(), Kind: authz.AuditAccess, Tenant: c.caller.Tenant, Actor: c.caller.Name(),
-		Action: right, Resource: "operation:" + c.route.Operation, Effect: authz.Deny.String(), Body: body,
+		Action: right, Resource: resource, Effect: authz.Deny.String(), Body: body,
 	})
 }
 

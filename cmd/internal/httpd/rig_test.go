@@ -21,8 +21,10 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/xiezhi-project/xiezhi/bundles"
+	"github.com/xiezhi-project/xiezhi/cheq"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/access"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/admin"
+	"github.com/xiezhi-project/xiezhi/cmd/internal/approvals"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/engine"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/feed"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/preview"
@@ -44,6 +46,8 @@ type rig struct {
 	tokens map[string]string
 	record *recorder
 	schema *schemas
+	// waiters are released when a case settles, as this node's feed tells.
+	waiters *cheq.Waiters
 }
 
 // parts are what a server stands on.
@@ -53,6 +57,7 @@ type parts struct {
 	pap   *pap.Service
 	feed  *feed.Feed
 	guard *access.Guard
+	cases *cheq.Service
 }
 
 // recorder keeps records, or fails.
@@ -167,7 +172,16 @@ func testPolicies() map[string]string {
 // shop; shop also exists in globex as globexshop.
 func newRig(t testing.TB, files map[string]string) *rig {
 	t.Helper()
-	r := build(t, files, Config{})
+	return newRigWith(t, files, Config{})
+}
+
+// noApprovals is of a server that asks nobody.
+var noApprovals = &Approvals{}
+
+// newRigWith is newRig with more of a Config.
+func newRigWith(t testing.TB, files map[string]string, config Config) *rig {
+	t.Helper()
+	r := build(t, files, config)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -208,7 +222,7 @@ func build(t testing.TB, files map[string]string, config Config) *rig {
 func assemble(t testing.TB, dir string, config Config) *rig {
 	t.Helper()
 	ctx := context.Background()
-	r := &rig{t: t, log: &bytes.Buffer{}, tokens: map[string]string{}, record: &recorder{}}
+	r := &rig{t: t, log: &bytes.Buffer{}, tokens: map[string]string{}, record: &recorder{}, waiters: &cheq.Waiters{}}
 	var err error
 	if r.node.store, err = sqlite.Open(ctx, dir, sqlite.Options{}); err != nil {
 		t.Fatal(err)
@@ -227,6 +241,13 @@ func assemble(t testing.TB, dir string, config Config) *rig {
 	r.node.feed = feed.New(feed.Config{
 		Store: r.node.store, PDP: r.node.pdp, Directory: directory, Compile: compiler.Compile,
 		CompileRestriction: compiler.Restriction, Poll: time.Minute, Now: time.Now, Log: log,
+		Distribute: func(u feed.Update) {
+			for i := range u.Records {
+				if u.Records[i].Kind == pap.KindCase {
+					r.waiters.Settled(u.Records[i].Key)
+				}
+			}
+		},
 	})
 	r.node.guard = access.New(access.Config{PDP: r.node.pdp, Directory: directory, Feed: r.node.feed, Now: time.Now, Fresh: time.Second})
 	r.node.pap = pap.New(pap.Config{
@@ -240,6 +261,17 @@ func assemble(t testing.TB, dir string, config Config) *rig {
 		CatchUp: r.node.feed.Sync, Now: time.Now, NewID: newID,
 	})
 	uses.pap = r.node.pap
+	r.node.cases = cheq.New(cheq.Config{Now: time.Now, NewID: newID, Store: approvals.NewStore(approvals.Config{
+		Store: r.node.store, Active: r.node.pdp.Active, Directory: directory, CatchUp: r.node.feed.Sync, NewID: newID,
+	})})
+	if config.Approvals == nil {
+		desk := &approvals.Desk{PDP: r.node.pdp, Cases: r.node.cases, Now: time.Now, Failed: func(_ *pdp.Obstacles, err error) { t.Error(err) }}
+		config.Approvals = &Approvals{
+			Cases: r.node.cases, Open: desk.Open, Approval: approvals.Approval, Waiters: r.waiters, CatchUp: r.node.feed.Sync,
+		}
+	} else if config.Approvals == noApprovals {
+		config.Approvals = nil
+	}
 	config.Guard, config.PDP, config.PAP, config.Store = r.node.guard, r.node.pdp, r.node.pap, r.node.store
 	config.Preview = preview.New(preview.Config{
 		Store: r.node.store, Compile: compiler.Compile, CompileRestriction: compiler.Restriction, Now: time.Now,

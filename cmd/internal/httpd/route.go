@@ -24,6 +24,7 @@ type Route struct {
 	Headers []string // names of request headers, likewise
 	Body    string   // name of the schema of the request body, or empty
 	Status  int      // of success
+	Joined  bool     // success is 200, too, where there is such an object already
 	Answer  string   // name of the schema of the answer, or empty for text
 
 	// AuthZEN doors follow their standard in what they refuse and how.
@@ -41,7 +42,7 @@ type Route struct {
 // Routes returns the table.
 func Routes() []Route {
 	return slices.Concat(
-		decisionRoutes(), dataRoutes(), policyRoutes(), sourceRoutes(), releaseRoutes(), rolloutRoutes(), pepRoutes(), dynamicRoutes(),
+		decisionRoutes(), dataRoutes(), policyRoutes(), sourceRoutes(), releaseRoutes(), rolloutRoutes(), pepRoutes(), dynamicRoutes(), cheqRoutes(),
 		directoryRoutes(), tokenRoutes(), auditRoutes(), serviceRoutes(),
 	)
 }

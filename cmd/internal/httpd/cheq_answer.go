@@ -1,0 +1,200 @@
+package httpd
+
+import (
+	"net/http"
+
+	"github.com/xiezhi-project/xiezhi/cheq"
+	"github.com/xiezhi-project/xiezhi/pap"
+	"github.com/xiezhi-project/xiezhi/pdp"
+	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
+)
+
+// trial is what somebody tries to do to a case; where it is refused, the audit
+// tells of it.
+func (c *call) trial() (*Approvals, cheq.Case, cheq.Standing, error) {
+	a, err := c.cases()
+	if err != nil {
+		return nil, cheq.Case{}, cheq.Standing{}, err
+	}
+	id, err := c.param("id")
+	if err != nil {
+		return nil, cheq.Case{}, cheq.Standing{}, err
+	}
+	c.tried = "cheq:" + id
+	k, standing, err := a.Cases.Standing(c.ctx, id, c.person())
+	return a, k, standing, err
+}
+
+// changedCase answers a change with the case and the revision that includes
+// what it did. The change is made: that the revision cannot be read is not the
+// caller's.
+func (c *call) changedCase(k *cheq.Case) error {
+	revision, err := newestRevision(c.ctx, c.config.Store)
+	if err != nil {
+		c.config.Log.Warn("a case changed, and the revision cannot be read", "case", k.ID, "error", err)
+		return c.answer(http.StatusOK, caseOf(k))
+	}
+	return c.changed(http.StatusOK, caseOf(k), revision, nil)
+}
+
+// caseAnswer is a vote: on what was shown, by the digest of the card.
+type caseAnswer struct {
+	Shown  string `json:"shown"`
+	Reason string `json:"reason"`
+}
+
+// answerCase counts the caller's answer. Whether it counts is the template's to
+// say; nobody answers for oneself.
+func (c *call) answerCase(yes bool) error {
+	body, err := decode[caseAnswer](c)
+	if err != nil {
+		return err
+	}
+	a, k, standing, err := c.trial()
+	if err != nil {
+		return err
+	}
+	if err := c.mayCase(&k, rightAnswerCase, standing.Asker); err != nil {
+		return err
+	}
+	if body.Shown == "" {
+		return &authz.FieldError{Path: "/shown", Detail: "required: the digest of the card that was looked at, as reading the case gives it"}
+	}
+	k, err = a.Cases.Vote(c.ctx, k.ID, cheq.Vote{Voter: c.person(), Yes: yes, Reason: body.Reason, Channel: channelAPI, Shown: body.Shown})
+	if err != nil {
+		return err
+	}
+	return c.changedCase(&k)
+}
+
+// channelAPI is what votes say that were given here.
+const channelAPI = "api"
+
+type caseReason struct {
+	Reason string `json:"reason"`
+}
+
+func (c *call) cancelCase() error {
+	body, err := decode[caseReason](c)
+	if err != nil {
+		return err
+	}
+	a, k, standing, err := c.trial()
+	if err != nil {
+		return err
+	}
+	if err := c.mayCase(&k, rightRevokeCase, standing.Concerned()); err != nil {
+		return err
+	}
+	if k, err = a.Cases.Cancel(c.ctx, k.ID, c.person(), body.Reason); err != nil {
+		return err
+	}
+	return c.changedCase(&k)
+}
+
+// revokedCase says who may count the grant yet.
+type revokedCase struct {
+	caseJSON
+	Unacknowledged []pap.Missing `json:"unacknowledged"`
+	More           int           `json:"unacknowledged_more,omitempty"`
+}
+
+func (c *call) revokeCase() error {
+	body, err := decode[caseReason](c)
+	if err != nil {
+		return err
+	}
+	wait, err := c.queryDuration("wait", endWait, maxEndWait)
+	if err != nil {
+		return err
+	}
+	a, k, standing, err := c.trial()
+	if err != nil {
+		return err
+	}
+	if err := c.mayCase(&k, rightRevokeCase, standing.Concerned()); err != nil {
+		return err
+	}
+	if k, err = a.Cases.Revoke(c.ctx, k.ID, c.person(), body.Reason); err != nil {
+		return err
+	}
+	if wait > 0 {
+		if end, busy := c.waits.begin(c.caller.TokenID, c.caller.Tenant); busy != nil {
+			wait = 0 // closing is never refused
+		} else {
+			defer end()
+		}
+	}
+	ended, revision, err := c.config.PAP.EndedGrant(c.ctx, c.actor(), k.Grant, wait)
+	answer := revokedCase{caseOf(&k), ended.Unacknowledged, ended.More}
+	if err != nil && revision.IsZero() {
+		c.config.Log.Warn("a grant is revoked, and who may count it yet cannot be read", "case", k.ID, "error", err)
+		return c.answer(http.StatusOK, answer)
+	}
+	return c.changed(http.StatusOK, answer, revision, err)
+}
+
+type caseExtension struct {
+	GrantFor string `json:"grant_for"`
+	Reason   string `json:"reason"`
+}
+
+// extendCase asks the same people again, before the grant ends.
+func (c *call) extendCase() error {
+	body, err := decode[caseExtension](c)
+	if err != nil {
+		return err
+	}
+	asks, err := asksFor(body.Reason, body.GrantFor)
+	if err != nil {
+		return err
+	}
+	a, k, _, err := c.trial()
+	if err != nil {
+		return err
+	}
+	right := rightOpenOnBehalf
+	if k.Requester == c.person() {
+		right = rightOpen
+	}
+	if err := c.mayCase(&k, right, false); err != nil {
+		return err
+	}
+	active := c.config.PDP.Active()
+	if active == nil {
+		return pdp.ErrNotReady
+	}
+	digest, err := active.RequestDigest(k.Request, c.config.Now())
+	if err != nil {
+		return err
+	}
+	extension, joined, err := a.Cases.Extend(c.ctx, k.ID, cheq.Extension{
+		Caller: c.person(), Reason: asks.Reason, GrantFor: asks.GrantFor, Digest: digest.String(),
+	})
+	if err != nil {
+		return err
+	}
+	return c.opened(&extension, joined)
+}
+
+type caseComment struct {
+	Text string `json:"text"`
+}
+
+func (c *call) commentCase() error {
+	body, err := decode[caseComment](c)
+	if err != nil {
+		return err
+	}
+	a, k, standing, err := c.trial()
+	if err != nil {
+		return err
+	}
+	if err := c.mayCase(&k, rightCommentCase, standing.Concerned()); err != nil {
+		return err
+	}
+	if err := a.Cases.Comment(c.ctx, k.ID, c.person(), body.Text); err != nil {
+		return err
+	}
+	return c.answer(http.StatusOK, caseOf(&k))
+}

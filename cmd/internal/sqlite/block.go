@@ -58,34 +58,51 @@ func appendRaw(raw []byte, r *authz.AuditRecord) []byte {
 	return raw
 }
 
-// room is memory in which blocks are made, one after the other.
-type room struct{ raw, data []byte }
+// room is memory in which records are put in order, and blocks are made of
+// them, one after the other.
+type room struct {
+	records    []authz.AuditRecord
+	list       []*authz.AuditRecord
+	raw, data  []byte
+	ids, names marks
+	text       []byte
+}
 
 // newBlock makes a block of the first of some records, which are in order of
 // their ids and share a bucket, and says how many it took. Its data lies in the
 // room.
-func newBlock(records []authz.AuditRecord, most int, in *room) (b *block, taken int) {
-	raw := in.raw[:0]
-	b = &block{first: records[0].ID, earliest: records[0].Time.UnixMicro(), latest: records[0].Time.UnixMicro()}
-	var ids, names marks
+func newBlock(records []*authz.AuditRecord, most int, in *room) (b *block, taken int) {
+	raw, ids, names := in.raw[:0], in.ids[:0], in.names[:0]
+	earliest, latest := records[0].Time, records[0].Time
+	var before [len(textColumns)]string
 	for taken < min(len(records), most) && len(raw) < blockBytes {
-		r := &records[taken]
+		r := records[taken]
 		raw = appendRaw(raw, r)
-		at := r.Time.UnixMicro()
-		b.last, b.earliest, b.latest = r.ID, min(b.earliest, at), max(b.latest, at)
-		texts := textsOf(r)
-		ids = append(ids, markOf(columnID, texts[columnID]))
-		for _, column := range markedColumns {
-			names = append(names, markOf(column, texts[column]))
+		if r.Time.Before(earliest) {
+			earliest = r.Time
 		}
+		if r.Time.After(latest) {
+			latest = r.Time
+		}
+		texts := textsOf(r)
+		in.text = append(in.text[:0], r.ID...)
+		ids = append(ids, mark(columnID, in.text))
+		for _, column := range markedColumns {
+			if taken == 0 || texts[column] != before[column] { // marked already
+				in.text = append(in.text[:0], texts[column]...)
+				names = append(names, mark(column, in.text))
+			}
+		}
+		before = texts
 		taken++
 	}
-	b.ids, b.names = ids.sealed(), names.sealed()
-	if in.raw = raw; cap(in.data) < s2.MaxEncodedLen(len(raw))+sumBytes {
+	if in.raw, in.ids, in.names = raw, ids, names; cap(in.data) < s2.MaxEncodedLen(len(raw))+sumBytes {
 		in.data = make([]byte, s2.MaxEncodedLen(len(raw))+sumBytes)
 	}
-	b.data = sealed(s2.Encode(in.data[:cap(in.data)-sumBytes], raw))
-	return b, taken
+	return &block{
+		first: records[0].ID, last: records[taken-1].ID, earliest: earliest.UnixMicro(), latest: latest.UnixMicro(),
+		ids: ids.sealed(), names: names.sealed(), data: sealed(s2.Encode(in.data[:cap(in.data)-sumBytes], raw)),
+	}, taken
 }
 
 // each reads the records of a block in order of their ids, while it is told to
@@ -160,9 +177,9 @@ type marks []uint32
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-func markOf(column int, text string) uint32 {
-	return crc32.Update(uint32(column), castagnoli, []byte(text))
-}
+func markOf(column int, text string) uint32 { return mark(column, []byte(text)) }
+
+func mark(column int, text []byte) uint32 { return crc32.Update(uint32(column), castagnoli, text) }
 
 // sealed writes each mark once, in order.
 func (m marks) sealed() []byte {

@@ -1,13 +1,13 @@
 package sqlite
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/xiezhi-project/xiezhi/pap"
@@ -25,7 +25,7 @@ func (s *Store) InsertDecisions(ctx context.Context, records []authz.AuditRecord
 		// instead, once a row.
 		w := decisionWriter{watched: ctx, ctx: context.WithoutCancel(ctx), tx: tx, room: rooms.Get().(*room)}
 		defer w.leave()
-		fresh, err := w.fresh(firstOfEach(records))
+		fresh, err := w.fresh(w.room.firstOfEach(records))
 		if err != nil {
 			return err
 		}
@@ -38,13 +38,15 @@ func (s *Store) InsertDecisions(ctx context.Context, records []authz.AuditRecord
 }
 
 // firstOfEach returns the records in order of their ids, of each id the first.
-func firstOfEach(records []authz.AuditRecord) []authz.AuditRecord {
-	list := make([]authz.AuditRecord, len(records))
+// They lie in the room.
+func (in *room) firstOfEach(records []authz.AuditRecord) []*authz.AuditRecord {
+	in.records, in.list = slices.Grow(in.records[:0], len(records)), in.list[:0]
 	for i := range records {
-		list[i] = pap.RepairAudit(records[i])
+		in.records = append(in.records, pap.RepairAudit(records[i]))
+		in.list = append(in.list, &in.records[i])
 	}
-	slices.SortStableFunc(list, func(a, b authz.AuditRecord) int { return cmp.Compare(a.ID, b.ID) })
-	return slices.CompactFunc(list, func(a, b authz.AuditRecord) bool { return a.ID == b.ID })
+	slices.SortStableFunc(in.list, func(a, b *authz.AuditRecord) int { return strings.Compare(a.ID, b.ID) })
+	return slices.CompactFunc(in.list, func(a, b *authz.AuditRecord) bool { return a.ID == b.ID })
 }
 
 // decisionWriter is one call of InsertDecisions.
@@ -59,6 +61,8 @@ type decisionWriter struct {
 var rooms = sync.Pool{New: func() any { return new(room) }}
 
 func (w *decisionWriter) leave() {
+	clear(w.room.records)
+	clear(w.room.list[:cap(w.room.list)])
 	if cap(w.room.raw) <= 2*blockBytes {
 		rooms.Put(w.room)
 	}
@@ -66,7 +70,7 @@ func (w *decisionWriter) leave() {
 
 // fresh leaves out records that are stored. One in a block that is damaged is
 // stored again: nobody can read it there.
-func (w *decisionWriter) fresh(records []authz.AuditRecord) ([]authz.AuditRecord, error) {
+func (w *decisionWriter) fresh(records []*authz.AuditRecord) ([]*authz.AuditRecord, error) {
 	ids := make([]string, len(records))
 	for i := range records {
 		ids[i] = records[i].ID
@@ -87,11 +91,11 @@ func (w *decisionWriter) fresh(records []authz.AuditRecord) ([]authz.AuditRecord
 	if err != nil || len(known) == 0 {
 		return records, err
 	}
-	return slices.DeleteFunc(records, func(r authz.AuditRecord) bool { return known[r.ID] }), nil
+	return slices.DeleteFunc(records, func(r *authz.AuditRecord) bool { return known[r.ID] }), nil
 }
 
 // write stores records that no block has, in order of their ids.
-func (w *decisionWriter) write(records []authz.AuditRecord) error {
+func (w *decisionWriter) write(records []*authz.AuditRecord) error {
 	for len(records) > 0 {
 		n := 1
 		for n < len(records) && bucket(records[n].ID) == bucket(records[0].ID) {
@@ -117,7 +121,7 @@ func (w *decisionWriter) write(records []authz.AuditRecord) error {
 }
 
 // withoutRows leaves out records that have a row.
-func (w *decisionWriter) withoutRows(records []authz.AuditRecord) ([]authz.AuditRecord, error) {
+func (w *decisionWriter) withoutRows(records []*authz.AuditRecord) ([]*authz.AuditRecord, error) {
 	var some bool // mostly there are none near
 	err := w.tx.QueryRowContext(w.ctx, "SELECT EXISTS (SELECT 1 FROM audit WHERE id >= ? AND id <= ?)", records[0].ID, records[len(records)-1].ID).Scan(&some)
 	if err != nil || !some {
@@ -136,10 +140,10 @@ func (w *decisionWriter) withoutRows(records []authz.AuditRecord) ([]authz.Audit
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(records, func(r authz.AuditRecord) bool { return has(known, r.ID) }), nil
+	return slices.DeleteFunc(records, func(r *authz.AuditRecord) bool { return has(known, r.ID) }), nil
 }
 
-func (w *decisionWriter) rows(records []authz.AuditRecord) (err error) {
+func (w *decisionWriter) rows(records []*authz.AuditRecord) (err error) {
 	if w.insert == nil {
 		if w.insert, err = w.tx.PrepareContext(w.ctx, insertAudit); err != nil {
 			return err
@@ -149,7 +153,7 @@ func (w *decisionWriter) rows(records []authz.AuditRecord) (err error) {
 		if err := w.watched.Err(); err != nil {
 			return err
 		}
-		if _, err := w.insert.ExecContext(w.ctx, auditValues(records[i])...); err != nil {
+		if _, err := w.insert.ExecContext(w.ctx, auditValues(*records[i])...); err != nil {
 			return fmt.Errorf("record %q: %w", records[i].ID, err)
 		}
 	}
@@ -157,7 +161,7 @@ func (w *decisionWriter) rows(records []authz.AuditRecord) (err error) {
 }
 
 // blocks stores records of one bucket in blocks of like sizes.
-func (w *decisionWriter) blocks(records []authz.AuditRecord) error {
+func (w *decisionWriter) blocks(records []*authz.AuditRecord) error {
 	parts := (len(records) + blockMost - 1) / blockMost
 	most := (len(records) + parts - 1) / parts
 	for len(records) > 0 {

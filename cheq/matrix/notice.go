@@ -143,7 +143,7 @@ func (p *page) fill(v *cheq.View, digest string) {
 	}
 	p.line("Action · 操作", clean(c.Request.Action.Name)+" → "+clean(c.Request.Resource.Type)+" "+clean(c.Request.Resource.ID))
 	for i, o := range c.Opens {
-		p.list("A yes opens · 批准将放行", i, string(o.Effect)+" "+clean(o.Rule)+": "+both(o.Message))
+		p.list("A yes opens · 批准将放行", i, o.Effect.String()+" "+clean(o.Rule)+": "+both(o.Message))
 	}
 	grant := c.GrantFor.String()
 	if c.Uses > 0 {

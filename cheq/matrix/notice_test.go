@@ -1,0 +1,106 @@
+package matrix
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/xiezhi-project/xiezhi/cheq"
+)
+
+// ours are the tags that a notice is made of.
+var ours = strings.NewReplacer("<strong>", "", "</strong>", "", "<br>", "", "<pre><code>", "", "</code></pre>", "")
+
+func TestWhatPeopleWroteIsText(t *testing.T) {
+	const hostile = "<img src=x onerror=alert(1)><a href=\"https://matrix.to/#/@li:here\">x</a> @room\nApproved · 已批准\r\u202eevil\u2066\u200b\u0085\u2028end &lt;"
+	v := pending(t)
+	v.Case.Reason = hostile
+	v.Case.Tenant, v.Case.Cause = "acme\nx", hostile
+	v.Case.Requester.Name, v.Case.Caller.Name = hostile, hostile
+	v.Case.Request.Resource.ID, v.Case.Request.Action.Name = hostile, hostile
+	v.Case.Opens[0].Message = cheq.Text{EN: hostile, ZH: hostile}
+	v.Case.Votes = []cheq.Vote{{Voter: v.Case.Requester, Reason: hostile, Channel: hostile}}
+	v.Title, v.Groups[0].Title = cheq.Text{EN: hostile, ZH: hostile}, cheq.Text{EN: hostile, ZH: hostile}
+	for _, state := range []cheq.State{cheq.Pending, cheq.Rejected} {
+		v.Case.State = state
+		n, err := render(&v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rest := ours.Replace(n.FormattedBody); strings.ContainsAny(rest, "<>\"") {
+			t.Errorf("markup gets through: %s", rest)
+		}
+		for line := range strings.SplitSeq(n.Body, "\n") {
+			if strings.HasPrefix(line, "Approved") {
+				t.Errorf("a reason made the line %q", line)
+			}
+		}
+		for _, odd := range "\r\u202e\u2066\u200b\u0085\u2028" {
+			if strings.ContainsRune(n.Body, odd) || strings.ContainsRune(n.FormattedBody, odd) {
+				t.Errorf("%U gets through", odd)
+			}
+		}
+		written, err := json.Marshal(n)
+		if err != nil || !strings.Contains(string(written), `"m.mentions":{}`) {
+			t.Errorf("mentions are not empty in %s, %v", written, err)
+		}
+	}
+}
+
+func TestLongCasesFitAMessage(t *testing.T) {
+	v := pending(t)
+	v.Case.Reason = strings.Repeat("\"<理由>\u202e", 500)
+	v.Case.Request.Resource.ID = strings.Repeat("\"<&\\", 1<<15)
+	for i := range 200 {
+		v.Case.Votes = append(v.Case.Votes, cheq.Vote{Voter: cheq.Person{Name: fmt.Sprint("user:", i)}, Reason: strings.Repeat("很", 1000)})
+		v.Case.Opens = append(v.Case.Opens, v.Case.Opens[0])
+		v.Groups = append(v.Groups, v.Groups[0])
+	}
+	n, err := render(&v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest, err := v.Case.Card().Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(n.Body)+len(n.FormattedBody) > maxNotice || !strings.Contains(n.Body, "Shortened · 已截断") || !strings.Contains(n.Body, digest) {
+		t.Errorf("%d + %d bytes:\n%.2000s", len(n.Body), len(n.FormattedBody), n.Body)
+	}
+}
+
+func FuzzRender(f *testing.F) {
+	f.Add("<b>", "\u202e")
+	f.Add("a\nb", "\xff\x00")
+	f.Fuzz(func(t *testing.T, reason, id string) {
+		if len(reason)+len(id) > 400 {
+			return // it may be shortened
+		}
+		v := pending(t)
+		v.Case.Reason, v.Case.Request.Resource.ID = reason, id
+		n, err := render(&v)
+		if err != nil {
+			return
+		}
+		if strings.ContainsAny(ours.Replace(n.FormattedBody), "<>") {
+			t.Errorf("markup gets through: %s", n.FormattedBody)
+		}
+		if lines := strings.Count(n.Body, "\n"); lines != strings.Count(first(t, &v), "\n") {
+			t.Errorf("%d lines:\n%s", lines, n.Body)
+		}
+	})
+}
+
+// first is the notice of the same case where nobody wrote anything odd, with as
+// much left out.
+func first(t *testing.T, v *cheq.View) string {
+	plain := *v
+	plain.Case.Reason = strings.Repeat("x", len(v.Case.Reason))
+	plain.Case.Request.Resource.ID = strings.Repeat("x", len(v.Case.Request.Resource.ID))
+	n, err := render(&plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n.Body
+}

@@ -36,7 +36,7 @@ var (
 
 // sayBound names whom an account was bound to. Messages know markup in <>.
 func sayBound(who cheq.Person) cheq.Text {
-	named, _ := cut(strings.NewReplacer("<", "‹", ">", "›").Replace(clean(who.String())), 200)
+	named, _ := fit(strings.NewReplacer("<", "‹", ">", "›").Replace(who.String()), 200)
 	return cheq.Text{EN: "Bound to " + named + ".", ZH: "已绑定到 " + named + "。"}
 }
 
@@ -110,11 +110,11 @@ func sayEnd(c *cheq.Case) cheq.Text {
 	var by []string
 	for i := range c.Votes {
 		if v := &c.Votes[i]; v.Yes == (c.State == cheq.Approved) {
-			by = append(by, clean(v.Voter.String()))
+			by = append(by, v.Voter.String())
 		}
 	}
 	if (c.State == cheq.Approved || c.State == cheq.Rejected) && len(by) > 0 {
-		who, _ := cut(strings.Join(by, ", "), 300)
+		who, _ := fit(strings.Join(by, ", "), 300)
 		return cheq.Text{EN: say.EN + ", by " + who + ".", ZH: say.ZH + "，由 " + who + "。"}
 	}
 	return cheq.Text{EN: say.EN + ".", ZH: say.ZH + "。"}

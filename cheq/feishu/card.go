@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/xiezhi-project/xiezhi/cheq"
@@ -71,9 +73,9 @@ func plain(t cheq.Text) element {
 
 // fit cleans what people wrote, and cuts it.
 func (s *sheet) fit(text string) string {
-	text, wasCut := cut(clean(text), s.most)
-	s.cut = s.cut || wasCut
-	return text
+	shown, cut := fit(text, s.most)
+	s.cut = s.cut || cut
+	return shown
 }
 
 func (s *sheet) fitBoth(t cheq.Text) cheq.Text {
@@ -215,6 +217,7 @@ func (s *sheet) opens(c *cheq.Case) {
 			s.say(message)
 		}
 	})
+	s.newly(c.Newly)
 	s.label("For how long", "有效期")
 	long := lasting(c.GrantFor)
 	say := cheq.Text{EN: long.EN + " from the approval", ZH: "自批准起 " + long.ZH}
@@ -227,6 +230,31 @@ func (s *sheet) opens(c *cheq.Case) {
 		s.label("Prolongs the grant of", "延长以下审批的授权")
 		s.value(c.Extends)
 	}
+}
+
+// newly shows what a yes newly allows, request by request where values are
+// left open.
+func (s *sheet) newly(all []cheq.Combination) {
+	if len(all) == 0 {
+		return
+	}
+	s.label("What a yes newly allows", "批准后新增放行")
+	if n := cheq.NewlyAllowed(all); len(all) == 1 && n == 0 {
+		s.say(cheq.Text{EN: "Nothing: something else refuses it still.", ZH: "无：仍有其他规则拒绝。"})
+	} else if len(all) > 1 {
+		s.say(textf("%d of %d requests", "%d/%d 个请求", n, len(all)))
+	}
+	s.some(len(all), func(i int) {
+		var chosen []string
+		for _, choice := range all[i].Values {
+			chosen = append(chosen, choice.Path+" = "+strconv.Quote(choice.Value))
+		}
+		if len(chosen) == 0 {
+			s.say(textf("This request: %s → %s", "本请求：%s → %s", all[i].Before, all[i].After))
+		} else {
+			s.value(fmt.Sprintf("%s: %s → %s", strings.Join(chosen, ", "), all[i].Before, all[i].After))
+		}
+	})
 }
 
 func (s *sheet) progress(v *cheq.View) {

@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"reflect"
+	"runtime"
 	"time"
 
+	larkcache "github.com/larksuite/oapi-sdk-go/v3/cache"
 	larkevent "github.com/larksuite/oapi-sdk-go/v3/event"
 	"github.com/larksuite/oapi-sdk-go/v3/event/dispatcher"
 	"github.com/larksuite/oapi-sdk-go/v3/event/dispatcher/callback"
@@ -33,11 +36,13 @@ func (b *Bot) Run(ctx context.Context) {
 		begun := time.Now()
 		// A client that reconnects by itself does so by the platform's numbers,
 		// and stops for good where those say so.
-		err := larkws.NewClient(b.config.AppID, b.config.AppSecret,
+		client := larkws.NewClient(b.config.AppID, b.config.AppSecret,
 			larkws.WithDomain(b.config.BaseURL), larkws.WithHttpClient(b.http), larkws.WithEventHandler(events),
 			larkws.WithAutoReconnect(false), larkws.WithLogger(silent{}),
 			larkws.WithOnReady(func() { b.config.Log.InfoContext(ctx, "the long connection to Feishu is open") }),
-		).Start(ctx)
+		)
+		err := client.Start(ctx)
+		release(client)
 		b.http.http.CloseIdleConnections()
 		if ctx.Err() != nil {
 			return
@@ -46,7 +51,7 @@ func (b *Bot) Run(ctx context.Context) {
 			pause = firstPause
 		}
 		wait := pause/2 + rand.N(pause/2)
-		why, _ := cut(clean(fmt.Sprint(err)), 300)
+		why, _ := fit(fmt.Sprint(err), 300)
 		b.config.Log.LogAttrs(ctx, warn, "the long connection to Feishu ended",
 			slog.String("error", why), slog.Duration("again_after", wait))
 		timer := time.NewTimer(wait)
@@ -57,6 +62,17 @@ func (b *Bot) Run(ctx context.Context) {
 		}
 		pause = min(2*pause, longestPause)
 	}
+}
+
+// release ends the goroutine that a client leaves behind. It sweeps the
+// client's cache, and only a finalizer of the cache would stop it, which never
+// runs: the goroutine itself holds the cache.
+func release(client *larkws.Client) {
+	field := reflect.ValueOf(client).Elem().FieldByName("cache")
+	cache := (*larkcache.Cache)(field.UnsafePointer())
+	runtime.SetFinalizer(cache, nil) // it would write to the channel
+	stop := field.Elem().FieldByName("cron").Elem().FieldByName("stop")
+	reflect.NewAt(stop.Type(), stop.Addr().UnsafePointer()).Elem().Close()
 }
 
 // dispatcher hands payloads on as they came. The SDK writes one line to

@@ -191,7 +191,7 @@ func (b *Bot) read(ctx context.Context, e *event) error {
 			b.config.Log.LogAttrs(ctx, slog.LevelError, "a Feishu account is not bound", errorAttr(err))
 		}
 	}
-	if err := b.reply(ctx, message.ID, words.EN+"\n"+words.ZH); err != nil {
+	if err := b.tell(ctx, sender.ID.OpenID, "bind/"+message.ID, words.EN+"\n"+words.ZH); err != nil {
 		b.config.Log.LogAttrs(ctx, warn, "a Feishu message is not answered", errorAttr(err))
 	}
 	return nil

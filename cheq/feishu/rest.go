@@ -21,10 +21,6 @@ import (
 // Send implements [cheq.Channel]. The platform takes a key for the same
 // message for an hour.
 func (b *Bot) Send(ctx context.Context, to, key string, v cheq.View) (string, error) {
-	kind, id, err := address(to)
-	if err != nil {
-		return "", err
-	}
 	card, err := render(v)
 	if err != nil {
 		return "", err
@@ -32,11 +28,7 @@ func (b *Bot) Send(ctx context.Context, to, key string, v cheq.View) (string, er
 	var sent struct {
 		MessageID string `json:"message_id"`
 	}
-	err = b.call(ctx, to, larkcore.ApiReq{
-		HttpMethod: http.MethodPost, ApiPath: "/open-apis/im/v1/messages",
-		QueryParams: larkcore.QueryParams{"receive_id_type": {kind}},
-		Body:        message{To: id, Type: "interactive", Content: string(card), UUID: uuid(key)},
-	}, &sent)
+	err = b.send(ctx, to, message{Type: "interactive", Content: string(card), UUID: uuid(key)}, &sent)
 	if err == nil && sent.MessageID == "" {
 		err = errors.New("feishu: the platform names no message")
 	}
@@ -44,7 +36,7 @@ func (b *Bot) Send(ctx context.Context, to, key string, v cheq.View) (string, er
 }
 
 // Edit implements [cheq.Channel].
-func (b *Bot) Edit(ctx context.Context, id string, v cheq.View) error {
+func (b *Bot) Edit(ctx context.Context, _, id string, v cheq.View) error {
 	card, err := render(v)
 	if err != nil {
 		return err
@@ -55,17 +47,25 @@ func (b *Bot) Edit(ctx context.Context, id string, v cheq.View) error {
 	}, nil)
 }
 
-// reply answers a message with words.
-func (b *Bot) reply(ctx context.Context, id, words string) error {
+// tell sends somebody words, alone.
+func (b *Bot) tell(ctx context.Context, openID, key, words string) error {
 	content, err := json.Marshal(map[string]string{"text": words})
 	if err != nil {
 		return err
 	}
-	return b.call(ctx, id, larkcore.ApiReq{
-		HttpMethod: http.MethodPost, ApiPath: "/open-apis/im/v1/messages/:message_id/reply",
-		PathParams: larkcore.PathParams{"message_id": id},
-		Body:       message{Type: "text", Content: string(content), UUID: uuid("reply/" + id)},
-	}, nil)
+	return b.send(ctx, "user:"+openID, message{Type: "text", Content: string(content), UUID: uuid(key)}, nil)
+}
+
+func (b *Bot) send(ctx context.Context, to string, m message, out any) error {
+	kind, id, err := address(to)
+	if err != nil {
+		return err
+	}
+	m.To = id
+	return b.call(ctx, to, larkcore.ApiReq{
+		HttpMethod: http.MethodPost, ApiPath: "/open-apis/im/v1/messages",
+		QueryParams: larkcore.QueryParams{"receive_id_type": {kind}}, Body: m,
+	}, out)
 }
 
 // message is one as the platform takes it; its content is JSON in a string.
@@ -157,9 +157,9 @@ func (b *Bot) call(ctx context.Context, about string, r larkcore.ApiReq, out any
 
 // failure says what an answer means to who delivers.
 func failure(answer *larkcore.ApiResp, path string, code int, msg string) error {
-	msg, _ = cut(clean(msg), 200)
-	err := fmt.Errorf("feishu: %s: HTTP %d, code %d, log id %s: %s",
-		path, answer.StatusCode, code, clean(answer.Header.Get(larkcore.HttpHeaderKeyLogId)), msg)
+	msg, _ = fit(msg, 200)
+	logID, _ := fit(answer.Header.Get(larkcore.HttpHeaderKeyLogId), 100)
+	err := fmt.Errorf("feishu: %s: HTTP %d, code %d, log id %s: %s", path, answer.StatusCode, code, logID, msg)
 	switch code {
 	case codeTooOften, codeMessageLimit, codeSystemLimit, codeBeingSent:
 		return &cheq.LaterError{After: hint(answer.Header), Err: err}

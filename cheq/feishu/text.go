@@ -46,16 +46,25 @@ func hidden(r rune) bool {
 	return r == utf8.RuneError || !unicode.IsPrint(r) || unicode.Is(blank, r)
 }
 
-// cut shortens a text to at most so many bytes, and says in it by how many.
-func cut(text string, most int) (string, bool) {
+// fit makes what people wrote show itself in at most so many bytes, and a sign
+// that says of how many where that is not all.
+func fit(text string, most int) (shown string, cut bool) {
+	shown = clean(prefix(text, most))
+	if len(text) <= most && len(shown) <= most {
+		return shown, false
+	}
+	return fmt.Sprintf("%s… ✂ %d B", prefix(shown, most), len(text)), true
+}
+
+// prefix is the beginning of a text, to a whole character.
+func prefix(text string, most int) string {
 	if len(text) <= most {
-		return text, false
+		return text
 	}
-	end := most
-	for end > 0 && !utf8.RuneStart(text[end]) {
-		end--
+	for most > 0 && !utf8.RuneStart(text[most]) {
+		most--
 	}
-	return fmt.Sprintf("%s… ✂ +%d B", text[:end], len(text)-end), true
+	return text[:most]
 }
 
 // both is a text that people wrote in one language, where the other is missing.

@@ -77,6 +77,8 @@ type Config struct {
 
 	// Approvals asks people; nil: this server cannot, and refuses to wait.
 	Approvals *Approvals
+	// Callbacks are what chat platforms call, by the channel's name.
+	Callbacks map[string]Callback
 	// Source is the policy repository that this server follows; nil: none.
 	Source Source
 	// LoadAttributes reads the static attributes again; nil: there are none.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,17 +37,32 @@ all_of:
 `
 )
 
-// node decides, and asks people, on a SQLite store of its own.
-type node struct {
-	*cheq.Service
-	store *sqlite.Store
-	pdp   *pdp.PDP
-	feed  *feed.Feed
-	files map[string]string
-	next  uint64 // release
+// database is either of the stores.
+type database interface {
+	pap.Store
+	pap.AuditStore
 }
 
+// node decides, and asks people.
+type node struct {
+	*cheq.Service
+	store  database
+	pdp    *pdp.PDP
+	feed   *feed.Feed
+	people *pap.Directory
+	files  map[string]string
+	next   uint64 // release
+}
+
+// newNode returns a node on a SQLite store of its own.
 func newNode(t *testing.T) *node {
+	t.Helper()
+	n := join(t, openSQLite(t))
+	n.fill(t)
+	return n
+}
+
+func openSQLite(t *testing.T) database {
 	t.Helper()
 	store, err := sqlite.Open(t.Context(), t.TempDir(), sqlite.Options{})
 	if err != nil {
@@ -57,16 +73,18 @@ func newNode(t *testing.T) *node {
 			t.Error(err)
 		}
 	})
-	var mu sync.Mutex
-	ids := 0
-	newID := func() string {
-		mu.Lock()
-		defer mu.Unlock()
-		ids++
-		return fmt.Sprintf("ID%04d", ids)
-	}
+	return store
+}
+
+var ids atomic.Uint64
+
+func newID() string { return fmt.Sprintf("ID%08d", ids.Add(1)) }
+
+// join returns a node on a store that it may share.
+func join(t *testing.T, store database) *node {
+	t.Helper()
 	compiler, directory := engine.New(), &pap.Directory{}
-	n := &node{store: store, files: map[string]string{}}
+	n := &node{store: store, people: directory, files: map[string]string{}}
 	n.pdp = pdp.New(pdp.Config{Now: time.Now, NewID: newID})
 	n.feed = feed.New(feed.Config{
 		Store: store, PDP: n.pdp, Directory: directory, Compile: compiler.Compile, CompileRestriction: compiler.Restriction,
@@ -75,6 +93,12 @@ func newNode(t *testing.T) *node {
 	n.Service = cheq.New(cheq.Config{Now: time.Now, NewID: newID, Store: approvals.NewStore(approvals.Config{
 		Store: store, Active: n.pdp.Active, Directory: directory, CatchUp: n.feed.Sync, NewID: newID,
 	})})
+	return n
+}
+
+// fill makes a tenant, its rule and its people.
+func (n *node) fill(t *testing.T) {
+	t.Helper()
 	n.publish(t, map[string]string{"tenants/acme/desk.policy.yaml": desk, "approvals/desk.yaml": template})
 	n.put(t, pap.KindTenant, "acme", pap.Tenant{ID: "acme"})
 	n.put(t, pap.KindRole, "acme/admin", pap.Role{Tenant: "acme", Name: "admin"})
@@ -82,7 +106,6 @@ func newNode(t *testing.T) *node {
 		n.put(t, pap.KindSubject, "acme/user:"+name, pap.Subject{Tenant: "acme", Type: "user", ID: name})
 		n.bind(t, name, false)
 	}
-	return n
 }
 
 // publish adds or changes files of the release behind this node's back.

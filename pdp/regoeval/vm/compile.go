@@ -21,6 +21,8 @@ type compiler struct {
 	texts     map[int]int32
 	lookUps   map[string]int32
 	yes, no   int32
+	noSet     int32 // the empty one
+	noObject  int32
 	bound     int // calls with a function of their own
 }
 
@@ -31,6 +33,7 @@ func compile(policy *ir.Policy) (*Program, error) {
 	}
 	p := k.program
 	k.yes, k.no = k.constant(value.True), k.constant(value.False)
+	k.noSet, k.noObject = k.constant(value.Freeze((*value.Heap)(nil).NewSet())), k.constant(noData)
 	if err := k.addBuiltins(); err != nil {
 		return nil, err
 	}

@@ -117,9 +117,12 @@ func (r *Run) make(f *function, pc int, frame []value.Value) (holds, ok bool) {
 	case opAppend:
 		r.heap.Append(frame[in.a], *r.operand(in.b, frame))
 	case opAdd:
+		if frame[in.a].Fixed() { // made late
+			frame[in.a] = r.heap.NewSet()
+		}
 		r.heap.Add(frame[in.a], *r.operand(in.b, frame))
 	case opInsert:
-		r.heap.Insert(frame[in.a], *r.operand(in.b, frame), *r.operand(in.c, frame))
+		r.insert(&frame[in.a], *r.operand(in.b, frame), *r.operand(in.c, frame))
 	case opInsertOnce:
 		key, elem := *r.operand(in.b, frame), *r.operand(in.c, frame)
 		if old := frame[in.a].Get(key); old.Defined() {
@@ -128,7 +131,7 @@ func (r *Run) make(f *function, pc int, frame []value.Value) (holds, ok bool) {
 			}
 			return true, true
 		}
-		r.heap.Insert(frame[in.a], key, elem)
+		r.insert(&frame[in.a], key, elem)
 	case opMoveOnce:
 		v, target := r.operand(in.b, frame), &frame[in.a]
 		switch {
@@ -172,6 +175,14 @@ func (r *Run) make(f *function, pc int, frame []value.Value) (holds, ok bool) {
 		r.found = append(r.found, *r.operand(in.b, frame))
 	}
 	return true, true
+}
+
+// insert sets a member of an object, which may be made late.
+func (r *Run) insert(object *value.Value, key, elem value.Value) {
+	if object.Fixed() {
+		*object = r.heap.NewObject()
+	}
+	r.heap.Insert(*object, key, elem)
 }
 
 // merge puts the members of both objects into one; where they meet in what is

@@ -12,8 +12,10 @@ func (k *compiler) optimise(f *function) {
 	k.returnEarly(f)
 	f.mergeEnds()
 	f.threadJumps()
+	f.dropNeverSet()
 	f.invert()
 	f.dropUnread()
+	k.makeLate(f)
 	f.harmless = k.isHarmless(f) && !f.mayDisagree()
 	if c := f.alwaysReturns(); c < 0 && k.program.constants[^c].Defined() {
 		f.constant = c
@@ -129,6 +131,51 @@ func (f *function) invert() {
 		in, jump := &f.code[i], &f.code[i+1]
 		if in.branches() && in.op != opJump && in.op != opNext && in.op != opDynamic && !in.not && int(in.to) == i+2 && jump.op == opJump {
 			in.not, in.to, jump.to = true, jump.to, in.to
+		}
+	}
+}
+
+// dropNeverSet settles the questions whether a local is defined that nothing
+// defines, as is left where a rule returns early.
+func (f *function) dropNeverSet() {
+	set := make([]bool, f.locals)
+	for _, l := range f.params {
+		set[l] = true
+	}
+	for i := range f.code {
+		if in := &f.code[i]; in.op != opReset {
+			in.writes(func(l int32) { set[l] = true })
+		}
+	}
+	for i := range f.code {
+		switch in := &f.code[i]; {
+		case in.op == opIsDefined && in.b >= 0 && !set[in.b]:
+			*in = instr{op: opJump, to: in.to}
+		case in.op == opIsUndefined && in.b >= 0 && !set[in.b]:
+			*in = instr{op: opJump, to: int32(i + 1)}
+		}
+	}
+}
+
+// makeLate lets sets and objects begin as the empty one of the program where
+// nobody else gets to see them before they are returned: most stay empty.
+func (k *compiler) makeLate(f *function) {
+	early := make([]bool, f.locals)
+	for i := range f.code {
+		in := &f.code[i]
+		f.reads(in, func(o int32) {
+			adds := in.op == opAdd || in.op == opInsert || in.op == opInsertOnce
+			if o >= 0 && in.op != opReturn && (!adds || o == in.b || o == in.c && in.op != opAdd) {
+				early[o] = true
+			}
+		})
+	}
+	for i := range f.code {
+		switch in := &f.code[i]; {
+		case in.op == opSet && !early[in.a]:
+			*in = instr{op: opMove, a: in.a, b: k.noSet}
+		case in.op == opObject && !early[in.a]:
+			*in = instr{op: opMove, a: in.a, b: k.noObject}
 		}
 	}
 }

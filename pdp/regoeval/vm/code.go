@@ -106,10 +106,11 @@ const (
 	opIsUndefined        // b is undefined, or to
 	opLen                // a = how many elements b has
 	opArray              // a = an empty array with room for x
-	opObject             // a = an empty object
+	opObject             // a = an empty object with room for x
 	opSet                // a = an empty set
 	opAppend             // to array a the value b
 	opInsert             // into object a under b the value c
+	opInsertLast         // the same, b comes after all that are there
 	opInsertOnce         // the same; another value there is a conflict
 	opAdd                // to set a the value b
 	opMerge              // a = objects b and c

@@ -111,7 +111,7 @@ func (r *Run) make(f *function, pc int, frame []value.Value) (holds, ok bool) {
 	case opArray:
 		frame[in.a] = r.heap.NewArray(int(in.x))
 	case opObject:
-		frame[in.a] = r.heap.NewObject()
+		frame[in.a] = r.heap.NewObjectOf(int(in.x))
 	case opSet:
 		frame[in.a] = r.heap.NewSet()
 	case opAppend:
@@ -123,6 +123,8 @@ func (r *Run) make(f *function, pc int, frame []value.Value) (holds, ok bool) {
 		r.heap.Add(frame[in.a], *r.operand(in.b, frame))
 	case opInsert:
 		r.insert(&frame[in.a], *r.operand(in.b, frame), *r.operand(in.c, frame))
+	case opInsertLast:
+		r.heap.InsertLast(frame[in.a], *r.operand(in.b, frame), *r.operand(in.c, frame))
 	case opInsertOnce:
 		key, elem := *r.operand(in.b, frame), *r.operand(in.c, frame)
 		if old := frame[in.a].Get(key); old.Defined() {

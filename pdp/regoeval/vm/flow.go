@@ -28,13 +28,13 @@ func (f *function) reads(in *instr, visit func(operand int32)) {
 		visit(in.c)
 		visit(in.c + 1)
 		return
-	case opAppend, opInsert, opInsertOnce, opAdd, opMoveOnce:
+	case opAppend, opInsert, opInsertLast, opInsertOnce, opAdd, opMoveOnce:
 		visit(in.a)
 	}
 	switch in.op {
 	case opMove, opName, opNotFalse, opIsKind, opIsDefined, opIsUndefined, opLen, opAppend, opAdd, opMoveOnce, opUnmixed, opScan, opReturn, opResult, opEnter:
 		visit(in.b)
-	case opDot, opBase, opEqual, opCompare, opNotEqual, opInsert, opInsertOnce, opMerge:
+	case opDot, opBase, opEqual, opCompare, opNotEqual, opInsert, opInsertLast, opInsertOnce, opMerge:
 		visit(in.b)
 		visit(in.c)
 	}
@@ -56,6 +56,17 @@ func (in *instr) writes(visit func(local int32)) {
 	}
 }
 
+// changes reports whether the instruction sets the local, or adds to what is
+// there.
+func (in *instr) changes(local int32) (does bool) {
+	in.writes(func(l int32) { does = does || l == local })
+	switch in.op {
+	case opAppend, opInsert, opInsertLast, opInsertOnce, opAdd:
+		does = in.a == local
+	}
+	return does
+}
+
 // sets is the local that an instruction also sets where it goes to another
 // than the next one, -1 if none.
 func (in *instr) sets() int32 {
@@ -72,7 +83,7 @@ func (in *instr) falls() bool { return in.op != opJump && in.op != opReturn }
 // branches reports whether the instruction at to may follow.
 func (in *instr) branches() bool {
 	switch in.op {
-	case opReset, opMove, opLen, opArray, opObject, opSet, opAppend, opInsert, opInsertOnce, opAdd, opMerge, opMoveOnce,
+	case opReset, opMove, opLen, opArray, opObject, opSet, opAppend, opInsert, opInsertLast, opInsertOnce, opAdd, opMerge, opMoveOnce,
 		opUnmixed, opEnter, opLeave, opLevel, opReturn, opResult:
 		return false
 	}

@@ -16,6 +16,7 @@ func (k *compiler) optimise(f *function) {
 	f.invert()
 	f.dropUnread()
 	k.makeLate(f)
+	k.fillInOrder(f)
 	f.harmless = k.isHarmless(f) && !f.mayDisagree()
 	if c := f.alwaysReturns(); c < 0 && k.program.constants[^c].Defined() {
 		f.constant = c
@@ -178,6 +179,45 @@ func (k *compiler) makeLate(f *function) {
 			*in = instr{op: opMove, a: in.a, b: k.noObject}
 		}
 	}
+}
+
+// fillInOrder lets an object whose members are spelt out in their order, as a
+// plan has them, be filled without looking for each.
+func (k *compiler) fillInOrder(f *function) {
+	entered := make([]bool, len(f.code)+1) // other than from the one before
+	for i := range f.code {
+		if in := &f.code[i]; in.branches() {
+			entered[in.to] = true
+		}
+	}
+	for i := range f.code {
+		object := &f.code[i]
+		if object.op != opObject {
+			continue
+		}
+		last := ""
+		for j := i + 1; !entered[j] && f.code[j].falls(); j++ {
+			in := &f.code[j]
+			if in.op == opInsert && in.a == object.a {
+				name, ok := k.name(in.b)
+				if !ok || object.x > 0 && name <= last {
+					break
+				}
+				in.op, last = opInsertLast, name
+				object.x++
+			} else if in.changes(object.a) {
+				break
+			}
+		}
+	}
+}
+
+// name is the text of an operand that is a constant.
+func (k *compiler) name(o int32) (string, bool) {
+	if o >= 0 || k.program.constants[^o].Kind() != value.String {
+		return "", false
+	}
+	return k.program.constants[^o].Text(), true
 }
 
 // ends reports whether a rule's value becomes the function's from here on, with

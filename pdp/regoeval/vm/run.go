@@ -34,6 +34,7 @@ type Run struct {
 	level      int // which it is
 	pushed     int // the last that is in use
 	generation uint64
+	ended      int // evaluations
 
 	fuel  int // steps until the next look at the bounds
 	steps int // left after that
@@ -82,8 +83,15 @@ func (r *Run) End() {
 	clear(r.host.Cache)
 	r.ctx, r.host.Context, r.host.Values = nil, nil, nil
 	r.found = r.found[:0]
+	if r.ended++; r.ended%forgetEvery == 0 {
+		clear(r.stack)
+	}
 	r.program.runs.Put(r)
 }
+
+// forgetEvery is after how many evaluations frames are cleared: what an earlier
+// request left there must not be kept for long.
+const forgetEvery = 256
 
 // Call returns the value of a rule, undefined where it has none. What was
 // computed for one rule is there for the next. The value is good until End.

@@ -1,6 +1,7 @@
 package value_test
 
 import (
+	"fmt"
 	"strconv"
 	"sync"
 	"testing"
@@ -184,6 +185,30 @@ func TestReadingBesideWhatIsThere(t *testing.T) {
 			if value.Compare(list, longer) >= 0 || value.Compare(longer, list) <= 0 {
 				t.Error("a list does not come before one that goes on")
 			}
+		}
+	}
+}
+
+func TestMembersInOrderMakeTheSameObject(t *testing.T) {
+	h := &value.Heap{}
+	for _, n := range []int{0, 1, 3, 8, 9, 40} {
+		object, other := h.NewObjectOf(n/2), h.NewObject()
+		for i := range n {
+			key := value.OfString(fmt.Sprintf("%03d", i))
+			h.InsertLast(object, key, value.OfInt(int64(i)))
+			h.Insert(other, key, value.OfInt(int64(i)))
+		}
+		if !value.Equal(object, other) || value.Hash(object) != value.Hash(other) {
+			t.Errorf("%d members make another object", n)
+		}
+		for i := range n {
+			key, _ := other.At(i)
+			if found := object.Get(key); !value.Equal(found, value.OfInt(int64(i))) {
+				t.Errorf("member %d of %d is %v", i, n, found.AST())
+			}
+		}
+		if object.Fixed() || !value.Freeze(object).Fixed() {
+			t.Error("what a heap made is fixed, or a copy is not")
 		}
 	}
 }

@@ -133,6 +133,25 @@ func (h *Heap) Add(set, elem Value) {
 // NewObject returns an empty object.
 func (h *Heap) NewObject() Value { return ofTable(Object, h.newTable()) }
 
+// NewObjectOf returns an empty object with room for some members.
+func (h *Heap) NewObjectOf(members int) Value {
+	t := h.newTable()
+	if members > 0 {
+		t.grow(h, h.bounded(members), true)
+	}
+	return ofTable(Object, t)
+}
+
+// InsertLast is Insert of a key that comes after all that the object has.
+func (h *Heap) InsertLast(object, key, elem Value) {
+	t := object.table()
+	if len(t.keys) == cap(t.keys) {
+		t.grow(h, max(minRoom, 2*len(t.keys)), true)
+	}
+	t.keys, t.vals = append(t.keys, key), append(t.vals, elem)
+	t.hash, t.same = 0, nil
+}
+
 // Insert sets a member of an object that this Heap made and nobody else has
 // seen yet. A key that is there already stays as it is written.
 func (h *Heap) Insert(object, key, elem Value) {

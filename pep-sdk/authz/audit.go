@@ -3,7 +3,6 @@ package authz
 import (
 	"encoding/json"
 	"fmt"
-	"strings"
 	"time"
 )
 
@@ -59,26 +58,17 @@ func (r *AuditRecord) AppendBody(buf []byte) []byte {
 // AppendJSON appends the record's JSON. Text that is not valid UTF-8 is
 // repaired with U+FFFD: a record is never lost for its text.
 func (r *AuditRecord) AppendJSON(buf []byte) []byte {
-	member := func(name, text string) {
-		buf = append(buf, name...)
-		buf = AppendQuoted(buf, strings.ToValidUTF8(text, "\uFFFD"))
-	}
-	optional := func(name, text string) {
-		if text != "" {
-			member(name, text)
-		}
-	}
-	member(`{"id":`, r.ID)
+	buf = appendText(append(buf, `{"id":`...), r.ID)
 	buf = append(buf, `,"time":"`...)
 	buf = r.Time.UTC().AppendFormat(buf, time.RFC3339Nano)
-	member(`","kind":`, string(r.Kind))
-	optional(`,"tenant":`, r.Tenant)
-	member(`,"actor":`, r.Actor)
-	optional(`,"subject":`, r.Subject)
-	member(`,"action":`, r.Action)
-	optional(`,"resource":`, r.Resource)
-	optional(`,"effect":`, r.Effect)
-	optional(`,"revision":`, r.Revision)
+	buf = appendText(append(buf, `","kind":`...), string(r.Kind))
+	buf = appendOptional(buf, `,"tenant":`, r.Tenant)
+	buf = appendText(append(buf, `,"actor":`...), r.Actor)
+	buf = appendOptional(buf, `,"subject":`, r.Subject)
+	buf = appendText(append(buf, `,"action":`...), r.Action)
+	buf = appendOptional(buf, `,"resource":`, r.Resource)
+	buf = appendOptional(buf, `,"effect":`, r.Effect)
+	buf = appendOptional(buf, `,"revision":`, r.Revision)
 	buf = append(buf, `,"body":`...)
 	return append(r.AppendBody(buf), '}')
 }

@@ -31,7 +31,11 @@ var (
 	sayNoCase      = cheq.Text{EN: "Not recorded: there is no such case.", ZH: "未记录：没有这个审批。"}
 	sayYes         = cheq.Text{EN: "Recorded: you approved. Others must still answer.", ZH: "已记录：您已批准，还需其他人审批。"}
 	sayNo          = cheq.Text{EN: "Recorded: you rejected.", ZH: "已记录：您已拒绝。"}
-	sayUnbound     = cheq.Text{EN: "No such code, or its time is over: get a new one.", ZH: "绑定码无效或已过期，请重新获取。"}
+	sayConfirm     = cheq.Text{
+		EN: "An emergency: your yes does not count yet. Wait a moment, then tap Approve once more within ten minutes to confirm it.",
+		ZH: "紧急审批：您的同意尚未生效。请稍等片刻，并在十分钟内再次点击“批准”以确认。",
+	}
+	sayUnbound = cheq.Text{EN: "No such code, or its time is over: get a new one.", ZH: "绑定码无效或已过期，请重新获取。"}
 )
 
 // sayBound names whom an account was bound to. Messages know markup in <>.
@@ -57,7 +61,7 @@ func expected(err error) bool {
 			return true
 		}
 	}
-	return errors.Is(err, cheq.ErrSettled)
+	return errors.Is(err, cheq.ErrSettled) || errors.Is(err, cheq.ErrConfirm)
 }
 
 func toast(kind string, say cheq.Text) *callback.CardActionTriggerResponse {
@@ -86,6 +90,8 @@ func outcome(id string, yes bool, v cheq.View, err error) *callback.CardActionTr
 		return withCard(toast("info", sayEnd(&v.Case)), v)
 	case errors.Is(err, cheq.ErrSettled):
 		return toast("info", cheq.Text{EN: "Not recorded: the case was settled before.", ZH: "未记录：该审批此前已结束。"})
+	case errors.Is(err, cheq.ErrConfirm):
+		return toast("warning", sayConfirm)
 	case errors.Is(err, context.DeadlineExceeded):
 		return toast("warning", sayLate)
 	}

@@ -221,6 +221,7 @@ func TestAnAnswerThatIsNotTakenSaysWhy(t *testing.T) {
 		"unbound":                       {cheq.View{}, cheq.ErrStranger, "binding code", false},
 		"shown before":                  {sample(), cheq.ErrShown, "any more", false},
 		"a forged case":                 {cheq.View{}, cheq.ErrNotFound, "no such case", false},
+		"a first yes":                   {sample(), cheq.ErrConfirm, "once more", false},
 		"late":                          {cheq.View{}, context.DeadlineExceeded, "tap again", false},
 		"a fault":                       {cheq.View{}, errors.New("the database is away at 10.0.0.1"), "on our side", false},
 	}

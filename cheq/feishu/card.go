@@ -28,7 +28,7 @@ type scale struct {
 }
 
 // scales are tried from the first one on. The last fits whatever the case.
-var scales = [...]scale{{2000, 24}, {800, 16}, {300, 12}, {120, 8}, {60, 5}, {24, 3}}
+var scales = [...]scale{{4096, 24}, {1600, 24}, {800, 16}, {300, 12}, {120, 8}, {60, 5}, {24, 3}}
 
 var errCard = errors.New("feishu: the case fits in no card")
 
@@ -117,6 +117,9 @@ func (s *sheet) card(v *cheq.View) element {
 	if title.EN == "" {
 		title = cheq.Text{EN: "Approval", ZH: "审批"}
 	}
+	if c.BreakGlass != "" {
+		s.emergency(c)
+	}
 	s.who(c)
 	s.what(c)
 	s.opens(c)
@@ -133,7 +136,11 @@ func (s *sheet) card(v *cheq.View) element {
 	if !c.State.Settled() {
 		s.form(c)
 	}
-	state := stateText(c.State)
+	state, colour := stateText(c.State), colours[c.State]
+	if c.BreakGlass != "" {
+		state = cheq.Text{EN: "EMERGENCY: " + state.EN, ZH: "紧急：" + state.ZH}
+		colour = "carmine"
+	}
 	return element{
 		"schema": "2.0",
 		"config": element{
@@ -142,7 +149,7 @@ func (s *sheet) card(v *cheq.View) element {
 				"en_us": state.EN + ": " + title.EN, "zh_cn": state.ZH + "：" + title.ZH,
 			}},
 		},
-		"header": element{"title": plain(title), "subtitle": plain(state), "template": colours[c.State]},
+		"header": element{"title": plain(title), "subtitle": plain(state), "template": colour},
 		"body":   element{"elements": s.elements},
 	}
 }
@@ -163,6 +170,26 @@ func stateText(state cheq.State) cheq.Text {
 		return cheq.Text{EN: "Expired: nobody decided in time", ZH: "已过期：无人在期限内处理"}
 	default:
 		return cheq.Text{EN: "Cancelled", ZH: "已取消"}
+	}
+}
+
+// emergency says what is different, and whether somebody looked back.
+func (s *sheet) emergency(c *cheq.Case) {
+	s.label("Emergency", "紧急审批")
+	s.say(cheq.Text{
+		EN: "This breaks the glass: a yes must be said twice, is marked in every record, and is reviewed afterwards.",
+		ZH: "此为紧急放行：同意须确认两次，所有记录均会标注，并须事后复核。",
+	})
+	by := stamp(c.ReviewBy)
+	switch {
+	case c.Reviewed != nil:
+		at, who := stamp(c.Reviewed.At), s.fit(c.Reviewed.By.String())
+		s.say(cheq.Text{EN: "Reviewed by " + who + ", " + at.EN, ZH: "已由 " + who + " 复核，" + at.ZH})
+		s.value(c.Reviewed.Text)
+	case c.Overdue:
+		s.say(cheq.Text{EN: "Nobody has reviewed it by " + by.EN, ZH: "截至 " + by.ZH + " 仍无人复核"})
+	case !c.ReviewBy.IsZero():
+		s.say(cheq.Text{EN: "To be reviewed by " + by.EN, ZH: "须在 " + by.ZH + " 前复核"})
 	}
 }
 

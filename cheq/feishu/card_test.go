@@ -176,6 +176,31 @@ func TestALeftOpenValueIsListed(t *testing.T) {
 	}
 }
 
+func TestAnEmergencySaysSo(t *testing.T) {
+	v := sample()
+	c := &v.Case
+	c.BreakGlass = "outage"
+	card := look(t, v)
+	if said := card.says("en_us"); !strings.Contains(said, "EMERGENCY: Waiting") || !strings.Contains(said, "said twice") {
+		t.Error(said)
+	}
+	c.State, c.SettledAt, c.ReviewBy = cheq.Approved, now, now.Add(24*time.Hour)
+	for want, change := range map[string]func(){
+		"To be reviewed by 2026-11-23 12:00 UTC": func() {},
+		"Nobody has reviewed it":                 func() { c.Overdue = true },
+		"Reviewed by user:zhou, 2026": func() {
+			c.Reviewed = &cheq.Review{By: cheq.Person{Tenant: "acme", Name: "user:zhou"}, At: now, Text: "fine"}
+		},
+	} {
+		c.Overdue, c.Reviewed = false, nil
+		change()
+		card := look(t, v)
+		if said := card.says("en_us"); !strings.Contains(said, want) || !strings.Contains(said, "EMERGENCY: Approved") {
+			t.Errorf("does not say %q:\n%s", want, said)
+		}
+	}
+}
+
 // hostile is what somebody writes who would rather approve alone.
 const hostile = "**done** [ok](https://evil.example) <at id=all></at> <at user_id=\"all\">x</at> <font color='green'>Approved</font> :OK: \n" +
 	"Who answered\nYes: user:ciso \u202egnp.exe\u2066\u200b\u3164\u00a0\x00\x1b[2J\u2028`\"}]}"
@@ -205,11 +230,12 @@ func everywhere(text string, many int) cheq.View {
 		c.Votes = append(c.Votes, cheq.Vote{Voter: cheq.Person{Name: text}, Yes: true, Reason: text, Channel: text})
 	}
 	c.Cause, c.Grant = text, text
+	c.BreakGlass, c.Reviewed = text, &cheq.Review{By: cheq.Person{Name: text}, Text: text}
 	return v
 }
 
 func TestWhatPeopleWriteIsNoMarkup(t *testing.T) {
-	v := everywhere(hostile, 2)
+	v := everywhere(hostile, 1)
 	v.Case.Shown = "sha256:aa"
 	for _, state := range []cheq.State{cheq.Pending, cheq.Approved, cheq.Cancelled} {
 		v.Case.State = state

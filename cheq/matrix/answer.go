@@ -157,8 +157,11 @@ func (r *reader) answer(ctx context.Context, e *received, yes bool, reason strin
 	if err != nil || of == nil {
 		return err
 	}
-	if there, err := r.inRoom(ctx, e.Room, e.Sender); err != nil || !there {
+	if there, err := r.inRoom(ctx, e.Room, e.Sender); err != nil {
 		return err
+	} else if !there {
+		r.config.Log.Info("somebody who is not in the room any more is not listened to", "room", e.Room, "event", e.ID)
+		return nil
 	}
 	tap := cheq.Tap{
 		Channel: Name, Event: e.ID, At: e.at(), Platform: e.Sender, To: e.Room, Message: target,

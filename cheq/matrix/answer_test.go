@@ -239,14 +239,14 @@ func TestRefusalsAreNotToldTooOften(t *testing.T) {
 
 func TestEveryRefusalHasItsText(t *testing.T) {
 	seen := map[cheq.Text]bool{}
-	for _, err := range []error{cheq.ErrStranger, cheq.ErrNotReviewer, cheq.ErrSettled, cheq.ErrMessage, cheq.ErrShown, cheq.ErrNotFound, cheq.ErrText} {
+	for _, err := range []error{cheq.ErrStranger, cheq.ErrNotReviewer, cheq.ErrSettled, cheq.ErrMessage, cheq.ErrShown, cheq.ErrNotFound, cheq.ErrText, cheq.ErrConfirm} {
 		text, final := refusal(fmt.Errorf("wrapped: %w", err))
 		if !final || text.EN == "" || text.ZH == "" {
 			t.Errorf("%v: %v, %v", err, text, final)
 		}
 		seen[text] = true
 	}
-	if _, final := refusal(errors.New("the database is away")); final || len(seen) != 5 {
+	if _, final := refusal(errors.New("the database is away")); final || len(seen) != 6 {
 		t.Errorf("%d texts, an unknown error is final: %v", len(seen), final)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"html"
+	"strconv"
 	"strings"
 	"time"
 
@@ -145,6 +146,7 @@ func (p *page) fill(v *cheq.View, digest string) {
 	for i, o := range c.Opens {
 		p.list("A yes opens · 批准将放行", i, o.Effect.String()+" "+clean(o.Rule)+": "+both(o.Message))
 	}
+	p.newly(c.Newly)
 	grant := c.GrantFor.String()
 	if c.Uses > 0 {
 		grant += fmt.Sprintf(", %d × (uses · 次)", c.Uses)
@@ -167,8 +169,31 @@ func (p *page) fill(v *cheq.View, digest string) {
 		p.line("Shortened · 已截断", "see the case in Xiezhi for all of it · 完整内容请在 Xiezhi 中查看")
 	}
 	p.line("Digest · 摘要", digest)
-	if !c.State.Settled() {
+	if c.State.Settled() {
+		return
+	}
+	if c.BreakGlass != "" {
+		p.line("Twice · 两次确认", "in an emergency a yes is said twice: react with ✅, then reply “approve” within ten minutes · 紧急事项须确认两次：先用 ✅ 回应，再于十分钟内回复“同意”")
+	} else {
 		p.line("Answer · 答复", "react with ✅ or ❌, or reply “approve” or “reject” and a reason · 用 ✅ 或 ❌ 回应，或回复“同意”或“拒绝”并附理由")
+	}
+}
+
+// newly adds what a yes newly allows, request by request where values are left
+// open.
+func (p *page) newly(all []cheq.Combination) {
+	if len(all) > 0 {
+		p.line("Newly allowed · 新增放行", fmt.Sprintf("%d/%d", cheq.NewlyAllowed(all), len(all)))
+	}
+	for i := range all {
+		of := "this request · 本请求"
+		for j, choice := range all[i].Values {
+			if j == 0 {
+				of = ""
+			}
+			of += clean(choice.Path) + " = " + clean(strconv.Quote(choice.Value)) + ", "
+		}
+		p.list("–", i, fmt.Sprintf("%s: %s → %s", strings.TrimSuffix(of, ", "), all[i].Before, all[i].After))
 	}
 }
 
@@ -198,6 +223,14 @@ func (p *page) votes(v *cheq.View) {
 // outcome adds how a case ended, and what it minted.
 func (p *page) outcome(c *cheq.Case) {
 	p.line("Ended · 结束", fmt.Sprintf("%s, %s, %s", state(c.State), clean(c.Cause), c.SettledAt.UTC().Format(time.RFC3339)))
+	switch {
+	case c.Reviewed != nil:
+		p.line("Looked back · 事后复核", clean(c.Reviewed.By.String())+": "+clean(c.Reviewed.Text))
+	case c.Overdue:
+		p.line("Look back · 事后复核", "overdue · 已逾期")
+	case !c.ReviewBy.IsZero():
+		p.line("Look back by · 复核截止", c.ReviewBy.UTC().Format(time.RFC3339))
+	}
 	if c.Grant == "" {
 		return
 	}
@@ -219,7 +252,11 @@ func summary(v *cheq.View) string {
 	if len(title) > 512 {
 		title = strings.ToValidUTF8(title[:512], "") + " […]"
 	}
-	return state(v.Case.State) + ": " + title
+	head := state(v.Case.State) + ": " + title
+	if v.Case.BreakGlass != "" {
+		head = "EMERGENCY · 紧急: " + head
+	}
+	return head
 }
 
 func state(s cheq.State) string {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/xiezhi-project/xiezhi/cheq"
+	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
 
 // ours are the tags that a notice is made of.
@@ -48,6 +49,31 @@ func TestWhatPeopleWroteIsText(t *testing.T) {
 	}
 }
 
+func TestWhatAYesNewlyAllowsIsShown(t *testing.T) {
+	v := pending(t)
+	v.Case.BreakGlass = "emergency"
+	v.Case.Newly = []cheq.Combination{
+		{Before: authz.Review, After: authz.Allow},
+		{Values: []cheq.Choice{{Path: "/resource/properties/region", Value: "cn-<b>"}}, Before: authz.Review, After: authz.Deny},
+	}
+	n, err := render(&v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"EMERGENCY · 紧急: Approval needed", "Newly allowed · 新增放行: 1/2\n", "this request · 本请求: REVIEW → ALLOW\n",
+		"/resource/properties/region = \"cn-<b>\": REVIEW → DENY\n", "said twice",
+	} {
+		if !strings.Contains(n.Body, want) {
+			t.Errorf("%q is not shown in\n%s", want, n.Body)
+		}
+	}
+	v.Case.State, v.Case.SettledAt, v.Case.Overdue = cheq.Approved, testNow, true
+	if n, err = render(&v); err != nil || !strings.Contains(n.Body, "overdue") || strings.Contains(n.Body, "said twice") {
+		t.Errorf("%v\n%s", err, n.Body)
+	}
+}
+
 func TestLongCasesFitAMessage(t *testing.T) {
 	v := pending(t)
 	v.Case.Reason = strings.Repeat("\"<理由>\u202e", 500)
@@ -56,6 +82,7 @@ func TestLongCasesFitAMessage(t *testing.T) {
 		v.Case.Votes = append(v.Case.Votes, cheq.Vote{Voter: cheq.Person{Name: fmt.Sprint("user:", i)}, Reason: strings.Repeat("很", 1000)})
 		v.Case.Opens = append(v.Case.Opens, v.Case.Opens[0])
 		v.Groups = append(v.Groups, v.Groups[0])
+		v.Case.Newly = append(v.Case.Newly, cheq.Combination{Values: []cheq.Choice{{Path: strings.Repeat("/理", 200), Value: "<"}}})
 	}
 	n, err := render(&v)
 	if err != nil {

@@ -19,10 +19,14 @@ var (
 	textNotReviewer = cheq.Text{EN: "you are not a reviewer of this case, so the answer does not count.", ZH: "您不是该事项的审批人，答复未计入。"}
 	textSettled     = cheq.Text{EN: "this case was settled before; the answer does not count.", ZH: "该事项已办结，答复未计入。"}
 	textMessage     = cheq.Text{EN: "this is not the message that was sent for the case; answer the one that was.", ZH: "这不是该事项发出的消息，请在原消息上答复。"}
-	textReason      = cheq.Text{EN: "the reason is too long, so the answer does not count; say it shorter.", ZH: "理由过长，答复未计入，请缩短后重试。"}
-	textEdited      = cheq.Text{EN: "a reply that was edited does not count; send a new one.", ZH: "编辑过的回复不计入，请重新回复。"}
-	textLater       = cheq.Text{EN: "the answer could not be taken and does not count; answer again later, with a new reply.", ZH: "暂时无法受理，答复未计入，请稍后重新回复。"}
-	textStands      = cheq.Text{
+	textConfirm     = cheq.Text{
+		EN: "noted, and not counted yet: this is an emergency. Reply “approve” to the case within ten minutes to confirm.",
+		ZH: "已记录但尚未计入：这是紧急事项，请在十分钟内回复“同意”以确认。",
+	}
+	textReason = cheq.Text{EN: "the reason is too long, so the answer does not count; say it shorter.", ZH: "理由过长，答复未计入，请缩短后重试。"}
+	textEdited = cheq.Text{EN: "a reply that was edited does not count; send a new one.", ZH: "编辑过的回复不计入，请重新回复。"}
+	textLater  = cheq.Text{EN: "the answer could not be taken and does not count; answer again later, with a new reply.", ZH: "暂时无法受理，答复未计入，请稍后重新回复。"}
+	textStands = cheq.Text{
 		EN: "an answer that was counted stands, though it was removed here. To change it, answer with the other sign before the case is settled.",
 		ZH: "已计入的答复不因在此删除而撤回。如需更改，请在事项办结前用另一种答复。",
 	}
@@ -39,6 +43,7 @@ func refusal(err error) (text cheq.Text, final bool) {
 	}{
 		{cheq.ErrStranger, textStranger}, {cheq.ErrNotReviewer, textNotReviewer}, {cheq.ErrSettled, textSettled},
 		{cheq.ErrMessage, textMessage}, {cheq.ErrShown, textMessage}, {cheq.ErrNotFound, textMessage}, {cheq.ErrText, textReason},
+		{cheq.ErrConfirm, textConfirm},
 	} {
 		if errors.Is(err, known.is) {
 			return known.text, true

@@ -54,17 +54,23 @@ func (c *Channel) Callback(ctx context.Context, header func(name string) string,
 		Channel: Name, Event: h.Name + "/" + a.Event, At: signed.at, Platform: h.Name + "/" + a.User,
 		To: h.Name, Message: message(delivery.Key()), Case: a.Case, Shown: a.Shown, Yes: *a.Yes, Reason: a.Reason,
 	})
-	if err != nil {
+	status = http.StatusOK
+	switch {
+	case errors.Is(err, cheq.ErrConfirm): // noted: the same once more counts
+		status = http.StatusAccepted
+		view.Case.ID, view.Case.State = a.Case, cheq.Pending
+	case err != nil:
 		return c.refused(h, a, err)
 	}
 	reply, err = json.Marshal(struct {
-		Case  string     `json:"case"`
-		State cheq.State `json:"state"`
-	}{view.Case.ID, view.Case.State})
+		Case    string     `json:"case"`
+		State   cheq.State `json:"state"`
+		Confirm bool       `json:"confirm,omitempty"` // say yes once more
+	}{view.Case.ID, view.Case.State, status == http.StatusAccepted})
 	if err != nil {
 		return problem(http.StatusInternalServerError, "the answer was taken, and the case's state cannot be written")
 	}
-	return http.StatusOK, reply
+	return status, reply
 }
 
 // signer returns whose secret signed a body, or nil. It tries every one's, so

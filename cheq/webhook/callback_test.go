@@ -102,6 +102,14 @@ func TestRefusalsOfAnswersHaveAStatus(t *testing.T) {
 	}
 }
 
+func TestAYesInAnEmergencyIsConfirmed(t *testing.T) {
+	c := channel(t, &counter{err: cheq.ErrConfirm}, Hook{"ops", "https://ops.example", secret, false})
+	status, reply := call(t, c, sign(secret, testNow, []byte(goodAnswer)), goodAnswer)
+	if status != http.StatusAccepted || reply != `{"case":"cheq-1","state":"pending","confirm":true}` {
+		t.Errorf("%d %s", status, reply)
+	}
+}
+
 func FuzzCallback(f *testing.F) {
 	f.Add("t=1772366400,v1="+strings.Repeat("0", 64), goodAnswer, false)
 	f.Add("", `{"event":"e","event":"f"}`, true)

@@ -41,6 +41,11 @@ type data struct {
 	Cause   string            `json:"cause,omitempty"`
 	Settled time.Time         `json:"settled_at,omitzero"`
 	Grant   *grant            `json:"grant,omitempty"`
+	// Of an emergency: when somebody must have looked back, whether nobody has
+	// by then, and what was found.
+	ReviewBy time.Time    `json:"review_by,omitzero"`
+	Overdue  bool         `json:"overdue,omitempty"`
+	Reviewed *cheq.Review `json:"reviewed,omitempty"`
 }
 
 type vote struct {
@@ -72,6 +77,7 @@ func eventOf(source, message, typ string, now time.Time, v *cheq.View) ([]byte, 
 	d := data{
 		Case: c.ID, Version: c.Version, State: c.State, Shown: digest, Title: v.Title, Card: card,
 		Groups: v.Groups, Votes: []vote{}, Cause: c.Cause, Settled: c.SettledAt,
+		ReviewBy: c.ReviewBy, Overdue: c.Overdue, Reviewed: c.Reviewed,
 	}
 	if d.Groups == nil {
 		d.Groups = []cheq.GroupState{}

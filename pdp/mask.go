@@ -22,6 +22,9 @@ type masking struct {
 // recorded returns the question and the answer as they are written down: what
 // applicable policies call sensitive is in neither.
 func (q *question) recorded(d *authz.Decision) (authz.Request, *authz.Decision) {
+	if !q.matched.masks() {
+		return q.original, d
+	}
 	var m masking
 	request := m.all(q.matched, q.original)
 	resolved := m.all(q.matched, *q.input.Request)
@@ -43,6 +46,16 @@ func (q *question) recorded(d *authz.Decision) (authz.Request, *authz.Decision) 
 // Masked returns the request as a record or a grant may hold it.
 func (s *Snapshot) Masked(req authz.Request, now time.Time) authz.Request {
 	return new(masking).all(s.match(&req, now), req)
+}
+
+// masks reports whether a policy calls anything sensitive.
+func (m matched) masks() bool {
+	for p := range m.policies {
+		if len(p.Masks) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 func (m *masking) all(applicable matched, req authz.Request) authz.Request {

@@ -23,15 +23,13 @@ import (
 // Name is what places and taps call this channel.
 const Name = "matrix"
 
-// Config is what a Channel is handed; every field is required but
-// AllowPlainHTTP.
+// Config is what a Channel is handed; every field is required.
 type Config struct {
 	// Homeserver is where its client API is, "https://matrix.example". Plain
-	// HTTP is for loopback only, unless AllowPlainHTTP.
-	Homeserver     string
-	AllowPlainHTTP bool
-	UserID         string // of the bot, "@xiezhi:example"
-	AccessToken    string
+	// HTTP is for loopback only.
+	Homeserver  string
+	UserID      string // of the bot, "@xiezhi:example"
+	AccessToken string
 	// ServerName is the server part of the people who may answer, "example". It
 	// must be the bot's own.
 	ServerName string
@@ -105,7 +103,7 @@ func (c *Config) check() error {
 		return errors.New("homeserver: want https://host, without a user or query") // the parser's error would repeat it
 	case u.Scheme != "https" && u.Scheme != "http":
 		return errors.New("homeserver: want https://host")
-	case u.Scheme == "http" && !c.AllowPlainHTTP && u.Hostname() != "localhost" && !net.ParseIP(u.Hostname()).IsLoopback():
+	case u.Scheme == "http" && u.Hostname() != "localhost" && !net.ParseIP(u.Hostname()).IsLoopback():
 		return fmt.Errorf("homeserver: plain HTTP to %s: anybody between could answer for anybody; use https", u.Hostname())
 	case c.ServerName == "" || serverOf(c.UserID) != c.ServerName:
 		return fmt.Errorf("user id %q: want a user of the server %q, such as @xiezhi:%[2]s", c.UserID, c.ServerName)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -40,7 +41,7 @@ type Hook struct {
 	// bytes, and is no other hook's.
 	Secret []byte
 	// AllowInternal lets the hook be inside the own network, and speak plain
-	// HTTP.
+	// HTTP on loopback.
 	AllowInternal bool
 }
 
@@ -94,8 +95,8 @@ func (h *Hook) check() error {
 		return errors.New("name: want visible ASCII without a slash")
 	case err != nil || u.Host == "" || u.User != nil || u.Fragment != "":
 		return errors.New("url: want https://host/path, without a user") // the parser's error would repeat it
-	case u.Scheme != "https" && (u.Scheme != "http" || !h.AllowInternal):
-		return errors.New("url: want https; plain HTTP is for internal hooks alone")
+	case u.Scheme != "https" && (u.Scheme != "http" || !h.AllowInternal || u.Hostname() != "localhost" && !net.ParseIP(u.Hostname()).IsLoopback()):
+		return errors.New("url: want https; plain HTTP is for internal hooks on loopback alone")
 	case len(h.Secret) < minSecret:
 		return fmt.Errorf("secret: want at least %d bytes", minSecret)
 	}

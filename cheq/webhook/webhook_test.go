@@ -251,6 +251,7 @@ func TestConfigurationIsChecked(t *testing.T) {
 		"no name":      func(h *Hook) { h.Name = "" },
 		"slash":        func(h *Hook) { h.Name = "a/b" },
 		"plain http":   func(h *Hook) { h.URL = "http://hooks.example" },
+		"http inside":  func(h *Hook) { h.URL, h.AllowInternal = "http://10.0.0.1", true },
 		"user":         func(h *Hook) { h.URL = "https://u:p4ss@hooks.example" },
 		"other scheme": func(h *Hook) { h.URL, h.AllowInternal = "file:///etc/passwd", true },
 		"short secret": func(h *Hook) { h.Secret = secret[:31] },

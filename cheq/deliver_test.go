@@ -239,6 +239,63 @@ func (s *stuckChannel) Send(ctx context.Context, _, _ string, _ View) (string, e
 
 func (s *stuckChannel) Edit(context.Context, string, string, View) error { return nil }
 
+func TestAMessageHasOneSenderAtATime(t *testing.T) {
+	d, feishu := newDesk(t), newPlatform()
+	slow, other := d.deliverer(map[string]Channel{"feishu": feishu}), d.deliverer(map[string]Channel{"feishu": feishu})
+	c := d.shown(t, chat)
+	d.round(t, slow, "feishu", 1)
+	row := func() Delivery { return d.store.outbox[c.ID+"/feishu/chat:oc_1"] }
+	claim := func(by *Deliverer, yes bool) *job {
+		t.Helper()
+		if _, err := d.says(c.ID, "user:n", yes); err != nil {
+			t.Fatal(err)
+		}
+		jobs, err := by.claim(t.Context(), "feishu")
+		if err != nil || len(jobs) != 1 {
+			t.Fatalf("claimed %v, %v", jobs, err)
+		}
+		return &jobs[0]
+	}
+	first := claim(slow, true)
+	d.now = d.now.Add(lease - time.Microsecond)
+	d.round(t, other, "feishu", 0)
+	d.now = d.now.Add(time.Microsecond)
+	d.round(t, other, "feishu", 1)
+	feishu.failsBefore = errCrash
+	if err := slow.deliver(t.Context(), first); err != nil || row().Error != "" || !row().Due.IsZero() {
+		t.Errorf("who lost the lease and failed left %+v, %v", row(), err)
+	}
+	feishu.failsBefore = nil
+
+	// The slow one's edit comes after that of who stood in for it, whose note
+	// comes last.
+	d.store.templates["exposure"].AllOf[0].Denials = 9
+	second := claim(slow, false)
+	d.now = d.now.Add(lease)
+	third := claim(other, true)
+	for _, step := range []struct {
+		by *Deliverer
+		on *job
+	}{{other, third}, {slow, second}} {
+		if _, err := step.by.call(t.Context(), step.on); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, step := range []struct {
+		by *Deliverer
+		on *job
+	}{{slow, second}, {other, third}} {
+		if err := d.store.Update(t.Context(), func(tx Tx) error { return step.by.note(tx, step.on, step.on.Message, nil) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.round(t, other, "feishu", 1)
+	d.round(t, other, "feishu", 0)
+	if shows, want := feishu.shows["om_0"].Case.Version, d.store.cases[c.ID].Version; shows != want || row().Shown != want {
+		t.Errorf("the message shows version %d, noted as %d, of %d", shows, row().Shown, want)
+	}
+}
+
 // Whatever crashes when, and whoever sends, a case is one message in each
 // place, and shows its newest version in the end.
 func TestACaseIsOneMessageInAPlaceWhateverCrashes(t *testing.T) {

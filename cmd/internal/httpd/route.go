@@ -42,7 +42,7 @@ type Route struct {
 // Routes returns the table.
 func Routes() []Route {
 	return slices.Concat(
-		decisionRoutes(), dataRoutes(), policyRoutes(), sourceRoutes(), releaseRoutes(), rolloutRoutes(), pepRoutes(), dynamicRoutes(), cheqRoutes(),
+		decisionRoutes(), dataRoutes(), policyRoutes(), sourceRoutes(), releaseRoutes(), rolloutRoutes(), pepRoutes(), dynamicRoutes(), cheqRoutes(), callbackRoutes(),
 		directoryRoutes(), tokenRoutes(), auditRoutes(), serviceRoutes(),
 	)
 }

@@ -58,11 +58,13 @@ type Core struct {
 // Node is one running server.
 type Node struct {
 	*Core
-	spool  *spool.Spool
-	push   *push
-	source *gitsource.Source // nil where none is configured
-	http   *httpd.Server
-	log    *slog.Logger
+	spool *spool.Spool
+	push  *push
+	// channels are where cases are shown, and answered.
+	channels *channels
+	source   *gitsource.Source // nil where none is configured
+	http     *httpd.Server
+	log      *slog.Logger
 }
 
 // StreamURL is where PEPs find the stream, TrustFile what they are to be
@@ -169,8 +171,11 @@ func Open(ctx context.Context, c config.Server, log *slog.Logger) (*Node, error)
 	if n.source, err = openSource(c, core, log); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
+	if n.channels, err = openChannels(c, core, recorder{records}, log); err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
 	n.http, err = httpd.New(httpd.Config{
-		Source: sourceOf(n.source), LoadAttributes: core.loadAttributes(), Approvals: core.approvals(),
+		Source: sourceOf(n.source), LoadAttributes: core.loadAttributes(), Approvals: core.approvals(), Callbacks: n.channels.callbacks,
 		Guard: core.guard, PDP: core.PDP, PAP: core.PAP, Store: store, Preview: preview.New(preview.Config{
 			Store: store, Compile: core.policies.Compile, CompileRestriction: core.policies.Restriction, Now: time.Now,
 		}),
@@ -196,6 +201,7 @@ func (n *Node) Serve(ctx context.Context, listener net.Listener) error {
 		again(running, n.log, stepEvery, n.PAP.StepRollout, "cannot step the rollout; it is tried again")
 	})
 	background.Go(func() { again(running, n.log, forgetEvery, n.PAP.ForgetPEPs, "cannot forget PEPs that are gone") })
+	background.Go(func() { n.channels.run(running) })
 	background.Go(func() {
 		again(running, n.log, sweepEvery, n.sweep, "cannot look after the cases that are due; it is tried again")
 	})

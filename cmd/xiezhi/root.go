@@ -33,6 +33,7 @@ with every reason, by policies in Rego, Cedar and rule documents.
 		newPolicy(),
 		newRelease(),
 		newPEPs(),
+		newCheq(),
 		newBundle(),
 		newKeys(),
 		newToken(),

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -32,6 +33,7 @@ type opened struct {
 	Event struct {
 		Operator struct {
 			OpenID  string `json:"open_id"`
+			UserID  string `json:"user_id"`
 			UnionID string `json:"union_id"`
 		} `json:"operator"`
 		Token  string `json:"token"`
@@ -102,6 +104,27 @@ func TestATapReachesTheApp(t *testing.T) {
 		if view, err := c.Card(user, id); err != nil || len(view.Texts) != 1 || view.Texts[0] != "done" {
 			t.Errorf("%s sees %+v, %v", user, view, err)
 		}
+	}
+}
+
+func TestUserIDsNeedAPermission(t *testing.T) {
+	c := newCompany(t, feishu.Config{})
+	alice, err := c.UserOf("alice")
+	must(t, err)
+	var got []opened
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		event, _ := open(r)
+		got = append(got, event)
+		_, _ = io.WriteString(w, "{}")
+	}))
+	defer app.Close()
+	id := c.post(t, question)
+	for _, hidden := range []bool{false, true} {
+		must(t, c.AddApp(feishu.App{ID: appID, Secret: secret, EncryptKey: key, CallbackURL: app.URL, NoUserIDs: hidden}))
+		c.tap(t, "alice", id, "approve", nil)
+	}
+	if a, b := got[0].Event.Operator, got[1].Event.Operator; a.UserID != alice.UserID || b.UserID != "" || b.OpenID != a.OpenID || b.UnionID != alice.UnionID {
+		t.Errorf("with the permission %+v, without %+v", a, b)
 	}
 }
 
@@ -391,6 +414,48 @@ func TestEventsAreSentAgainUntilTheyAreTaken(t *testing.T) {
 	}
 	if _, err := c.Say(c.ctx, "mallory", c.chat, appID, "hi"); err == nil {
 		t.Error("an outsider wrote to the chat")
+	}
+}
+
+func TestALostAnswerLooksLikeASlowApp(t *testing.T) {
+	c := newCompany(t, feishu.Config{})
+	id := c.post(t, question)
+	done := 0
+	c.respond(func(w http.ResponseWriter, _ *http.Request) {
+		done++
+		_, _ = io.WriteString(w, "{}")
+	})
+	c.LoseAnswers(1)
+	if seen := c.tap(t, "alice", id, "approve", nil); seen.Code != 200341 || done != 1 {
+		t.Errorf("lost: %+v, the app was asked %d times", seen, done)
+	}
+	if seen := c.tap(t, "alice", id, "approve", nil); seen.Error != "" || done != 2 {
+		t.Errorf("the next one: %+v", seen)
+	}
+	c.LoseAnswers(1)
+	_, err := c.Say(c.ctx, "alice", c.chat, appID, "hello")
+	must(t, err)
+	c.clock.Advance(15 * time.Second)
+	_, err = c.AwaitCalls(c.ctx, func(calls []feishu.Call) bool { return len(calls) == 4 && calls[3].Answer != nil })
+	must(t, err)
+}
+
+func TestCloseEndsWhatIsUnderWay(t *testing.T) {
+	c := newCompany(t, feishu.Config{})
+	c.respond(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
+	_, err := c.Say(c.ctx, "alice", c.chat, appID, "hello")
+	must(t, err)
+	must(t, c.AddApp(feishu.App{ID: appID, Secret: secret, LongConnection: true}))
+	conn := c.dial(t)
+	must(t, c.AwaitConnections(c.ctx, appID, 1))
+	must(t, c.Close())
+	if _, _, err := conn.Read(c.ctx); err == nil {
+		t.Error("a long connection outlives its simulator")
+	}
+	must(t, c.AwaitConnections(c.ctx, appID, 0))
+	c.clock.Advance(time.Hour)
+	if n := len(c.Calls()); n != 1 {
+		t.Errorf("%d deliveries, want 1", n)
 	}
 }
 

@@ -120,6 +120,12 @@ func (s *Sim) controlFaults(mux *http.ServeMux) {
 		s.Faults.Add(f)
 		return nil
 	}))
+	mux.Handle("POST /faults/lose-answers", world.Act(func(_ context.Context, in struct {
+		Times int `json:"times"`
+	}) error {
+		s.LoseAnswers(in.Times)
+		return nil
+	}))
 	mux.Handle("POST /faults/clear", world.Act(func(context.Context, struct{}) error {
 		s.Faults.Clear()
 		return nil

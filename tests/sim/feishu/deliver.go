@@ -42,6 +42,14 @@ func (s *Sim) newCall(a App, kind, created string, event any) *Call {
 	}{"2.0", header{id, a.VerificationToken, created, kind, s.tenant, a.ID}, event})}
 }
 
+// LoseAnswers lets the next answers of apps to callbacks and events get lost:
+// the app has done its part, and Feishu takes it for too slow.
+func (s *Sim) LoseAnswers(times int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lose = times
+}
+
 // deliver sends a call the way the app is set up for, waits for the answer, and
 // keeps a copy of both.
 func (s *Sim) deliver(ctx context.Context, a App, c *Call) (Answer, error) {
@@ -58,12 +66,16 @@ func (s *Sim) deliver(ctx context.Context, a App, c *Call) (Answer, error) {
 			got, err = s.Post(ctx, a.ID, sent.Header, sent.Body)
 		}
 	}
+	s.mu.Lock()
+	if err == nil && s.lose > 0 {
+		s.lose--
+		err = errTooSlow
+	}
 	if err != nil {
 		sent.Error = err.Error()
 	} else {
 		sent.Answer = &got
 	}
-	s.mu.Lock()
 	s.calls = append(s.calls, &sent)
 	s.mu.Unlock()
 	s.changed.Announce()

@@ -25,7 +25,7 @@ type sender struct {
 
 type userID struct {
 	UnionID string `json:"union_id"`
-	UserID  string `json:"user_id"`
+	UserID  string `json:"user_id,omitempty"`
 	OpenID  string `json:"open_id"`
 }
 
@@ -70,6 +70,9 @@ func (s *Sim) Say(ctx context.Context, user, chatID, appID, text string) (eventI
 			MessageID: m.ID, CreateTime: milliseconds(m.Created), UpdateTime: milliseconds(m.Created),
 			ChatID: chatID, ChatType: "p2p", MessageType: "text",
 		},
+	}
+	if a.NoUserIDs {
+		event.Sender.SenderID.UserID = ""
 	}
 	if !chat.direct {
 		event.Message.ChatType = "group"

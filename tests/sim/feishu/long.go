@@ -131,8 +131,6 @@ func (s *Sim) longConnect(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	s.long.conns[appID] = append(s.long.conns[appID], c)
 	s.mu.Unlock()
-	s.running.Add(1)
-	defer s.running.Done()
 	s.changed.Announce()
 	c.listen(ctx)
 	s.mu.Lock()

@@ -33,6 +33,7 @@ type App struct {
 	VerificationToken string `json:"verification_token"`
 	CallbackURL       string `json:"callback_url"`    // where callbacks and events are posted; unused with LongConnection
 	LongConnection    bool   `json:"long_connection"` // callbacks and events come over the long connection
+	NoUserIDs         bool   `json:"no_user_ids"`     // it may not read user ids: callbacks and events leave them out
 }
 
 // User is a person. Ids that are left out are made up.
@@ -80,6 +81,7 @@ type Sim struct {
 	windows  map[string][]time.Time
 	updates  map[string]*updateToken
 	calls    []*Call
+	lose     int // answers of apps that are lost next
 	long     longState
 }
 
@@ -120,7 +122,8 @@ func New(cfg Config) *Sim {
 }
 
 // Close ends the long connections and everything under way, and returns when
-// no goroutine of the simulator is left. Close the server before it.
+// no goroutine of the simulator is left; those that serve long connections are
+// the server's.
 func (s *Sim) Close() error {
 	s.cancel()
 	s.running.Wait()

@@ -72,7 +72,7 @@ type actionEvent struct {
 
 type operator struct {
 	TenantKey string `json:"tenant_key"`
-	UserID    string `json:"user_id"`
+	UserID    string `json:"user_id,omitempty"`
 	OpenID    string `json:"open_id"`
 	UnionID   string `json:"union_id"`
 }
@@ -202,6 +202,9 @@ func (s *Sim) actionOf(m *message, u User, b Button, form map[string]any) action
 		Token:    unique("c-"),
 		Action:   action{Tag: "button", Value: b.Value, Name: b.Name, Timezone: "Asia/Shanghai"},
 		Host:     "im_message",
+	}
+	if s.apps[m.AppID].NoUserIDs {
+		event.Operator.UserID = ""
 	}
 	if b.submits != nil {
 		event.Action.FormValue = form

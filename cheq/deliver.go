@@ -173,7 +173,10 @@ func (d *Deliverer) claim(ctx context.Context, channel string) ([]job, error) {
 		}
 		return nil
 	})
-	return jobs, err
+	if err != nil {
+		return nil, err // nothing may be sent that is not surely claimed
+	}
+	return jobs, nil
 }
 
 // deliver makes the call that a job asks for, and notes what came of it.

@@ -50,7 +50,8 @@ const remembered = 7 * 24 * time.Hour
 // Answer implements [cheq.Answers]. Who the tap is from is found out in the
 // transaction that counts it: an account that was unbound, a subject that was
 // disabled or a right that was taken a moment before counts no more. A refusal
-// that concerns the case alone comes with the case as it is.
+// that concerns the case alone comes with the case as it is, and so does
+// [cheq.ErrConfirm], which is none.
 func (a *Answers) Answer(ctx context.Context, t cheq.Tap) (cheq.View, error) {
 	var who cheq.Person
 	var tenant string
@@ -65,7 +66,7 @@ func (a *Answers) Answer(ctx context.Context, t cheq.Tap) (cheq.View, error) {
 	if why != "" {
 		a.refuse(attempt{t.Channel, t.Platform, who, tenant, "cheq.answer", "cheq:" + t.Case, why}, err)
 	}
-	if err != nil && (why == "" || !tells(err)) {
+	if err != nil && !errors.Is(err, cheq.ErrConfirm) && !tells(err) {
 		return cheq.View{}, err
 	}
 	v, failed := a.config.Cases.View(ctx, t.Case)

@@ -239,6 +239,19 @@ func TestAnAnswerFromAChannelCountsOnce(t *testing.T) {
 	})
 }
 
+func TestAFirstYesInAnEmergencyIsNotRefused(t *testing.T) {
+	n := newCounter(t, openSQLite(t))
+	n.c.BreakGlass = "desk"
+	n.update(t, func(tx pap.Tx) error { return tx.(cheq.Rows).PutCase(n.c) })
+	v, err := n.Answer(t.Context(), n.tap("li", "e1"))
+	if !errors.Is(err, cheq.ErrConfirm) || v.Case.ID != n.c.ID || len(v.Case.Votes) != 0 || len(n.refused) != 0 {
+		t.Errorf("%v with %+v, told %q", err, v.Case, n.refused)
+	}
+	if _, err := n.Answer(t.Context(), n.tap("li", "e1")); !errors.Is(err, cheq.ErrReplay) {
+		t.Errorf("the same tap confirms: %v", err)
+	}
+}
+
 func TestTheSameAnswerAtTwoNodesCountsOnce(t *testing.T) {
 	onEach(t, func(t *testing.T, store database) {
 		n := newCounter(t, store)
@@ -281,7 +294,7 @@ func TestAnswersThatAreNotGoodAreRefusedAndTold(t *testing.T) {
 			{"no message", func(t *cheq.Tap) { t.Message, t.Platform = "", "ou_me" }, cheq.ErrMessage, "acme user:me cheq.answer cheq:%s message"},
 			{"the requester", func(t *cheq.Tap) { t.Platform = "ou_me" }, cheq.ErrNotReviewer, "acme user:me cheq.answer cheq:%s not_reviewer"},
 			{"a disabled subject", func(t *cheq.Tap) { t.Platform = "ou_wang" }, cheq.ErrNotReviewer, "acme user:wang cheq.answer cheq:%s not_reviewer"},
-			{"who has no role", func(t *cheq.Tap) { t.Platform = "ou_guest" }, cheq.ErrNotReviewer, "acme user:guest cheq.answer cheq:%s not_reviewer"},
+			{"who has no role", func(t *cheq.Tap) { t.Platform = "ou_guest" }, pap.ErrForbidden, "acme user:guest cheq.answer cheq:%s not_reviewer"},
 			{"what is not shown any more", func(t *cheq.Tap) { t.Shown = "sha256:other" }, cheq.ErrShown, "acme user:li cheq.answer cheq:%s shown"},
 			{"no such case", func(t *cheq.Tap) { t.Case = "cheq-none" }, cheq.ErrNotFound, " feishu:ou_li cheq.answer cheq:cheq-none no_case"},
 			{"a long reason", func(t *cheq.Tap) { t.Reason = strings.Repeat("长", 5000) }, cheq.ErrText, ""},

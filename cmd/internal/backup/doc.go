@@ -4,10 +4,11 @@
 //
 // The file is gzipped JSON lines: a header with the format's version, one
 // entry a line, and a trailer with the number of lines before it and their
-// SHA-256. Releases, documents, the log, uses of grants, audit and decision
-// records keep their numbers, positions, ids and times. Left out are the stored
-// answers of mutating calls, which live for a day, and contents that no
-// release names.
+// SHA-256. Releases, documents, the log, uses of grants, cases with
+// where they are shown, audit and decision records keep their numbers,
+// positions, ids and times. Left out are the stored answers of mutating calls,
+// which live for a day, identity codes, which live for minutes, and contents
+// that no release names.
 //
 // The sum finds damage, not forgery: whoever can write the file can write the
 // sum. It holds hashes of credentials and personal data; keep it as the

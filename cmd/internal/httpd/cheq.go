@@ -60,6 +60,7 @@ func cheqRoutes() []Route {
 		change("cancel", "cancelCase", []string{rightRevokeCase}, "Take a case back that waits; only who asked may", "CaseReason", nil, http.StatusOK, (*call).cancelCase),
 		revoke,
 		extend,
+		change("review", "reviewCase", answers, "Look back at an emergency, as somebody who neither asked nor answered", "CaseComment", nil, http.StatusOK, (*call).reviewCase),
 		change("comment", "commentCase", []string{rightCommentCase}, "Write a line into a case's timeline", "CaseComment", nil, http.StatusOK, (*call).commentCase),
 	}
 }
@@ -103,6 +104,10 @@ type newCase struct {
 	Request  authz.Value `json:"request"`
 	Reason   string      `json:"reason"`
 	GrantFor string      `json:"grant_for"`
+	// Open are members of the request that a yes is to leave open, BreakGlass
+	// the approval template of an emergency.
+	Open       []string `json:"open"`
+	BreakGlass string   `json:"break_glass"`
 }
 
 // openCase asks people about a request that is held back now. What people
@@ -124,6 +129,7 @@ func (c *call) openCase() error {
 	if err != nil {
 		return err
 	}
+	asks.Open, asks.BreakGlass = body.Open, body.BreakGlass
 	right := rightOpenOnBehalf
 	if c.asksForItself(&req) {
 		right = rightOpen
@@ -215,7 +221,8 @@ func problemOfAsk(err error) (p Problem, ok bool) {
 // case what it tried.
 func isRefusedAnswer(err error) bool {
 	for _, refusal := range []error{
-		cheq.ErrNotFound, cheq.ErrNotReviewer, cheq.ErrNotAsker, cheq.ErrShown, cheq.ErrSettled, cheq.ErrText, pap.ErrForbidden,
+		cheq.ErrNotFound, cheq.ErrNotReviewer, cheq.ErrNotAsker, cheq.ErrShown, cheq.ErrSettled, cheq.ErrText,
+		cheq.ErrNoReview, cheq.ErrOwnReview, pap.ErrForbidden,
 	} {
 		if errors.Is(err, refusal) {
 			return true

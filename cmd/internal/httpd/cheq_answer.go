@@ -198,3 +198,22 @@ func (c *call) commentCase() error {
 	}
 	return c.answer(http.StatusOK, caseOf(&k))
 }
+
+// reviewCase looks back at an emergency.
+func (c *call) reviewCase() error {
+	body, err := decode[caseComment](c)
+	if err != nil {
+		return err
+	}
+	a, k, standing, err := c.trial()
+	if err != nil {
+		return err
+	}
+	if err := c.mayCase(&k, rightAnswerCase, standing.Asker); err != nil {
+		return err
+	}
+	if k, err = a.Cases.Review(c.ctx, k.ID, c.person(), body.Text); err != nil {
+		return err
+	}
+	return c.changedCase(&k)
+}

@@ -37,6 +37,19 @@ type caseJSON struct {
 	Grant     string          `json:"grant,omitempty"`
 	GrantEnd  time.Time       `json:"grant_end,omitzero"`
 	Yield     cheq.Yield      `json:"yield,omitempty"`
+	// Newly is every request that a yes is about.
+	Newly []cheq.Combination `json:"newly,omitempty"`
+	// Of an emergency.
+	BreakGlass string      `json:"break_glass,omitempty"`
+	ReviewBy   time.Time   `json:"review_by,omitzero"`
+	Overdue    bool        `json:"overdue,omitempty"`
+	Reviewed   *reviewJSON `json:"reviewed,omitempty"`
+}
+
+type reviewJSON struct {
+	By   string    `json:"by"`
+	At   time.Time `json:"at"`
+	Text string    `json:"text"`
 }
 
 type voteJSON struct {
@@ -53,7 +66,13 @@ func caseOf(k *cheq.Case) caseJSON {
 		ID: k.ID, Tenant: k.Tenant, State: k.State, Requester: k.Requester.String(), Caller: k.Caller.String(), Reason: k.Reason,
 		Request: k.Request.AppendJSON(nil), Opens: k.Opens, OpenedAt: k.OpenedAt.UTC(), DecideBy: k.DecideBy.UTC(),
 		GrantFor: k.GrantFor.String(), Uses: k.Uses, Extends: k.Extends, Shown: k.Shown, Votes: make([]voteJSON, len(k.Votes)),
-		Cause: k.Cause, Grant: k.Grant, Yield: k.Yield,
+		Cause: k.Cause, Grant: k.Grant, Yield: k.Yield, Newly: k.Newly, BreakGlass: k.BreakGlass, Overdue: k.Overdue,
+	}
+	if !k.ReviewBy.IsZero() {
+		j.ReviewBy = k.ReviewBy.UTC()
+	}
+	if k.Reviewed != nil {
+		j.Reviewed = &reviewJSON{k.Reviewed.By.String(), k.Reviewed.At.UTC(), k.Reviewed.Text}
 	}
 	if !k.SettledAt.IsZero() {
 		j.SettledAt = k.SettledAt.UTC()

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -48,6 +49,8 @@ type rig struct {
 	schema *schemas
 	// waiters are released when a case settles, as this node's feed tells.
 	waiters *cheq.Waiters
+	// ahead is how far the clock of the cases is ahead, in nanoseconds.
+	ahead atomic.Int64
 }
 
 // parts are what a server stands on.
@@ -261,7 +264,7 @@ func assemble(t testing.TB, dir string, config Config) *rig {
 		CatchUp: r.node.feed.Sync, Now: time.Now, NewID: newID,
 	})
 	uses.pap = r.node.pap
-	r.node.cases = cheq.New(cheq.Config{Now: time.Now, NewID: newID, Store: approvals.NewStore(approvals.Config{
+	r.node.cases = cheq.New(cheq.Config{Now: func() time.Time { return time.Now().Add(time.Duration(r.ahead.Load())) }, NewID: newID, Store: approvals.NewStore(approvals.Config{
 		Store: r.node.store, Active: r.node.pdp.Active, Directory: directory, CatchUp: r.node.feed.Sync, NewID: newID,
 	})})
 	if config.Approvals == nil {

@@ -94,6 +94,7 @@ func (r *reader) step(ctx context.Context) error {
 	if err := r.start(ctx); err != nil {
 		return err
 	}
+	asked := r.config.Now()
 	batch, err := r.poll(ctx)
 	if err != nil {
 		return err
@@ -107,6 +108,9 @@ func (r *reader) step(ctx context.Context) error {
 		}
 	}
 	if batch.Next == r.since {
+		if r.config.Now().Sub(asked) < shortestOff {
+			return r.pause(ctx, shortestOff) // a homeserver that does not wait is not asked without end
+		}
 		return nil
 	}
 	if err := r.config.Position.Save(ctx, batch.Next); err != nil {
@@ -161,6 +165,11 @@ func (r *reader) poll(ctx context.Context) (*synced, error) {
 		r.limit = max(r.limit/4, 1) // what is left out is read page by page
 		return nil, failed("read a batch", err)
 	case err != nil:
+		var answer mautrix.HTTPError
+		if errors.As(err, &answer) && answer.IsStatus(http.StatusBadRequest) && r.since != "" {
+			r.config.Log.Error("the homeserver does not know the position any more: what was said within a day is read again", "error", failed("read a batch", err))
+			r.since = ""
+		}
 		return nil, failed("read a batch", err)
 	case batch.Next == "":
 		return nil, errors.New("matrix: read a batch: the answer names no next one")
@@ -175,7 +184,7 @@ func (r *reader) room(ctx context.Context, room string, of joined) error {
 	for _, raw := range of.Timeline.Events {
 		events = r.read(events, room, raw)
 	}
-	if of.Timeline.Limited && r.since != "" && of.Timeline.Previous != "" {
+	if of.Timeline.Limited && of.Timeline.Previous != "" {
 		before, err := r.gap(ctx, room, of.Timeline.Previous)
 		if err != nil {
 			return err
@@ -213,7 +222,10 @@ func (r *reader) gap(ctx context.Context, room, from string) ([]*received, error
 			Chunk []json.RawMessage `json:"chunk"`
 			End   string            `json:"end"`
 		}
-		query := map[string]string{"dir": "b", "from": from, "to": r.since, "limit": strconv.Itoa(batchSize)}
+		query := map[string]string{"dir": "b", "from": from, "limit": strconv.Itoa(batchSize)}
+		if r.since != "" {
+			query["to"] = r.since
+		}
 		at := r.client.BuildURLWithQuery(mautrix.ClientURLPath{"v3", "rooms", room, "messages"}, query)
 		bounded, cancel := context.WithTimeout(ctx, callWithin)
 		_, err := r.client.MakeRequest(bounded, http.MethodGet, at, nil, &page)

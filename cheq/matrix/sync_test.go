@@ -82,10 +82,52 @@ func TestReadingGoesOnWhereItWasLeft(t *testing.T) {
 	}
 }
 
+func TestAPositionThatIsKnownNoMoreIsGivenUp(t *testing.T) {
+	r := newRig(t)
+	r.batch = "of-another-time"
+	r.h.refuseFirst(-1, http.StatusBadRequest, "M_UNKNOWN", func(q *http.Request) bool { return q.URL.Query().Get("since") == "of-another-time" })
+	event := r.h.react("@wang:here", r.message, "✅")
+	r.run(t)
+	if taps := r.read(t); len(taps) != 1 || taps[0].Event != event {
+		t.Errorf("taps %+v", taps)
+	}
+}
+
+func TestAHomeserverThatDoesNotWaitIsNotAskedWithoutEnd(t *testing.T) {
+	r := newRig(t)
+	r.batch = "1"
+	r.h.mu.Lock()
+	r.h.refuse = func(w http.ResponseWriter, q *http.Request) bool {
+		if q.URL.Query().Get("since") != "1" {
+			return false
+		}
+		_, _ = w.Write([]byte(`{"next_batch":"1"}`))
+		return true
+	}
+	r.h.mu.Unlock()
+	ctx, cancel := context.WithCancel(t.Context())
+	pauses := 0
+	r.pause = func(_ context.Context, d time.Duration) error {
+		if pauses++; pauses == 3 {
+			cancel()
+		}
+		return ctx.Err()
+	}
+	if err := r.Run(ctx); !errors.Is(err, context.Canceled) || pauses != 3 {
+		t.Errorf("%v after %d pauses", err, pauses)
+	}
+}
+
 func TestWhatABatchLeavesOutIsReadToo(t *testing.T) {
+	for _, batch := range []string{"", "1"} { // from the beginning, and after the notice
+		t.Run(batch, func(t *testing.T) { leftOut(t, batch) })
+	}
+}
+
+func leftOut(t *testing.T, batch string) {
 	r := newRig(t)
 	r.h.most = 2
-	r.batch = "1" // after the notice
+	r.batch = batch
 	var want []string
 	for range 7 {
 		want = append(want, r.h.react("@wang:here", r.message, "✅"))

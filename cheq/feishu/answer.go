@@ -72,8 +72,8 @@ func toast(kind string, say cheq.Text) *callback.CardActionTriggerResponse {
 
 // outcome tells what came of an answer. The card comes along where the answer
 // was this case's: a forwarded copy, or who may not answer, is shown no more.
-func outcome(id string, yes bool, v cheq.View, err error) *callback.CardActionTriggerResponse {
-	known := v.Case.ID == id
+func outcome(about *value, yes bool, v cheq.View, err error) *callback.CardActionTriggerResponse {
+	known := v.Case.ID == about.Case
 	switch {
 	case err == nil && known:
 		say := sayNo
@@ -83,11 +83,11 @@ func outcome(id string, yes bool, v cheq.View, err error) *callback.CardActionTr
 		if v.Case.State.Settled() {
 			say = sayEnd(&v.Case)
 		}
-		return withCard(toast("success", say), v)
+		return withCard(toast("success", say), about.To, v)
 	case err == nil:
 		return toast("error", sayLater)
 	case errors.Is(err, cheq.ErrSettled) && known:
-		return withCard(toast("info", sayEnd(&v.Case)), v)
+		return withCard(toast("info", sayEnd(&v.Case)), about.To, v)
 	case errors.Is(err, cheq.ErrSettled):
 		return toast("info", cheq.Text{EN: "Not recorded: the case was settled before.", ZH: "未记录：该审批此前已结束。"})
 	case errors.Is(err, cheq.ErrConfirm):
@@ -103,8 +103,8 @@ func outcome(id string, yes bool, v cheq.View, err error) *callback.CardActionTr
 	return toast("error", sayLater)
 }
 
-func withCard(answer *callback.CardActionTriggerResponse, v cheq.View) *callback.CardActionTriggerResponse {
-	if card, err := render(v); err == nil {
+func withCard(answer *callback.CardActionTriggerResponse, to string, v cheq.View) *callback.CardActionTriggerResponse {
+	if card, err := render(to, v); err == nil {
 		answer.Card = &callback.Card{Type: "raw", Data: json.RawMessage(card)}
 	}
 	return answer

@@ -117,6 +117,7 @@ func TestRefusesWhatIsNotThePlatforms(t *testing.T) {
 		"a value as a string":          {action("value", `{"case":"cheq-1","shown":"sha256:aa"}`), 400},
 		"a value with more in it":      {action("value", map[string]any{"case": "c", "shown": "s", "yes": true}), 400},
 		"a value without what's shown": {action("value", map[string]any{"case": "cheq-1"}), 400},
+		"a value that names a chat":    {action("value", map[string]any{"case": "c", "shown": "s", "to": "chat:oc_1"}), 400},
 		"another button":               {action("name", "Approve"), 400},
 		"no button":                    {action("tag", "input"), 400},
 		"a reason that is no text":     {action("form_value", map[string]any{"reason": []string{"x"}}), 400},
@@ -159,6 +160,26 @@ func TestANonceCountsOnce(t *testing.T) {
 	}
 	if n := len(r.answers.taken()); n != 1 {
 		t.Errorf("%d taps are taken", n)
+	}
+}
+
+func TestAMessageToOnePersonIsAnsweredByNobodyElse(t *testing.T) {
+	const open, union = "ou_3c14f3a59eaf2825dbe25359f15595b0", "on_cad4860e7af114fb4ff6c5d496d1dd76"
+	for to, want := range map[string]bool{
+		"user:" + open: true, "union:" + union: true, "email:li@acme.example": true,
+		"user:ou_another": false, "union:on_another": false,
+	} {
+		r := newRig(t, nil)
+		_, answer := r.do(signed(now, tapEvent(func(_, e map[string]any) {
+			e["action"].(map[string]any)["value"] = map[string]any{"case": "cheq-1", "shown": "sha256:aa", "to": to}
+		})))
+		taps := r.answers.taken()
+		if (len(taps) == 1) != want || want && taps[0].To != to || !want && !strings.Contains(answer, "original") {
+			t.Errorf("%s: %+v, %s", to, taps, answer)
+		}
+		if want && !strings.Contains(answer, `"to":"`+to+`"`) {
+			t.Errorf("%s: the card in the answer does not say where it is: %s", to, answer)
+		}
 	}
 }
 

@@ -32,10 +32,10 @@ var scales = [...]scale{{4096, 24}, {1600, 24}, {800, 16}, {300, 12}, {120, 8}, 
 
 var errCard = errors.New("feishu: the case fits in no card")
 
-// render writes a case as a card, whole or as much of it as fits.
-func render(v cheq.View) ([]byte, error) {
+// render writes a case as a card for a place, whole or as much of it as fits.
+func render(to string, v cheq.View) ([]byte, error) {
 	for _, s := range scales {
-		card, err := json.Marshal((&sheet{scale: s}).card(&v))
+		card, err := json.Marshal((&sheet{scale: s, to: to}).card(&v))
 		if err != nil {
 			return nil, err
 		}
@@ -58,6 +58,7 @@ type element map[string]any
 // sheet is a card being written.
 type sheet struct {
 	scale
+	to       string
 	elements []element
 	cut      bool
 }
@@ -363,6 +364,9 @@ const (
 // form asks for an answer: a reason, and two buttons that ask again.
 func (s *sheet) form(c *cheq.Case) {
 	about := value{Case: c.ID, Shown: c.Shown}
+	if !strings.HasPrefix(s.to, chatPrefix) {
+		about.To = s.to
+	}
 	action := s.fit(c.Request.Action.Name)
 	end := lasting(c.GrantFor.Round(time.Second))
 	s.elements = append(s.elements, element{

@@ -39,7 +39,7 @@ type shown struct {
 
 // look renders a view, and checks what holds for every card.
 func look(t interface{ Fatalf(string, ...any) }, v cheq.View) shown {
-	card, err := render(v)
+	card, err := render("chat:oc_e4d2605ca917e695f54f11aaf56", v)
 	if err != nil {
 		t.Fatalf("%v", err)
 	}

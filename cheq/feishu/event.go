@@ -85,6 +85,7 @@ func (b *Bot) tap(ctx context.Context, e *event) (*callback.CardActionTriggerRes
 		Operator struct {
 			TenantKey string `json:"tenant_key"`
 			OpenID    string `json:"open_id"`
+			UnionID   string `json:"union_id"`
 		} `json:"operator"`
 		Action struct {
 			Tag   string          `json:"tag"`
@@ -114,29 +115,40 @@ func (b *Bot) tap(ctx context.Context, e *event) (*callback.CardActionTriggerRes
 	case len(body.Action.Form.Reason) > maxReason:
 		return toast("error", sayLong), nil
 	}
+	// A message to one person is in a chat whose id nobody was told: the button
+	// says whom it was sent to, and the platform who tapped it.
+	switch kind, id, _ := strings.Cut(about.To, ":"); {
+	case about.To == "":
+		about.To = chatPrefix + body.Context.Chat
+	case kind == "user" && id != body.Operator.OpenID, kind == "union" && id != body.Operator.UnionID:
+		return toast("error", sayMessage), nil
+	}
 	view, err := b.config.Answers.Answer(ctx, cheq.Tap{
 		Channel: name, Event: e.Header.ID, At: e.at, Platform: body.Operator.OpenID,
-		To: "chat:" + body.Context.Chat, Message: body.Context.Message,
+		To: about.To, Message: body.Context.Message,
 		Case: about.Case, Shown: about.Shown, Yes: yes, Reason: body.Action.Form.Reason,
 	})
 	if err != nil && !expected(err) {
 		b.config.Log.LogAttrs(ctx, slog.LevelError, "an answer from Feishu is not recorded",
 			slog.String("case", clean(about.Case)), slog.String("event", clean(e.Header.ID)), errorAttr(err))
 	}
-	return outcome(about.Case, yes, view, err), nil
+	return outcome(&about, yes, view, err), nil
 }
 
 // value is what our buttons carry.
 type value struct {
 	Case  string `json:"case"`
 	Shown string `json:"shown"`
+	// To is the address of a message to one person.
+	To string `json:"to,omitempty"`
 }
 
-// read takes an object with just these two strings.
+// read takes an object with just these strings.
 func (v *value) read(data []byte) bool {
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.DisallowUnknownFields()
-	return decoder.Decode(v) == nil && v.Case != "" && len(v.Case) <= 128 && v.Shown != "" && len(v.Shown) <= 256
+	return decoder.Decode(v) == nil && v.Case != "" && len(v.Case) <= 128 && v.Shown != "" && len(v.Shown) <= 256 &&
+		!strings.HasPrefix(v.To, chatPrefix) && len(v.To) <= 512
 }
 
 // isID reports whether a text is one of the platform's ids.

@@ -21,7 +21,7 @@ import (
 // Send implements [cheq.Channel]. The platform takes a key for the same
 // message for an hour.
 func (b *Bot) Send(ctx context.Context, to, key string, v cheq.View) (string, error) {
-	card, err := render(v)
+	card, err := render(to, v)
 	if err != nil {
 		return "", err
 	}
@@ -36,8 +36,8 @@ func (b *Bot) Send(ctx context.Context, to, key string, v cheq.View) (string, er
 }
 
 // Edit implements [cheq.Channel].
-func (b *Bot) Edit(ctx context.Context, _, id string, v cheq.View) error {
-	card, err := render(v)
+func (b *Bot) Edit(ctx context.Context, to, id string, v cheq.View) error {
+	card, err := render(to, v)
 	if err != nil {
 		return err
 	}
@@ -76,6 +76,9 @@ type message struct {
 	UUID    string `json:"uuid,omitempty"`
 }
 
+// chatPrefix begins the address of a group.
+const chatPrefix = "chat:"
+
 // address reads where a message goes: "chat:oc_…", "user:ou_…", "union:on_…"
 // or "email:…".
 func address(to string) (kind, id string, err error) {
@@ -84,7 +87,7 @@ func address(to string) (kind, id string, err error) {
 		{"chat", "chat_id", "oc_", ""}, {"user", "open_id", "ou_", ""},
 		{"union", "union_id", "on_", ""}, {"email", "email", "", "@"},
 	} {
-		if a.prefix == prefix && strings.HasPrefix(id, a.begins) && strings.Contains(id, a.holds) && len(id) > len(a.begins) {
+		if a.prefix == prefix && strings.HasPrefix(id, a.begins) && strings.Contains(id, a.holds) && len(id) > len(a.begins) && len(id) <= 320 {
 			return a.kind, id, nil
 		}
 	}

@@ -101,7 +101,7 @@ func TestSendsAndEditsACard(t *testing.T) {
 
 func TestAnAddressThatIsNoneIsGone(t *testing.T) {
 	_, r := newPlatform(t)
-	for _, to := range []string{"", "chat:", "chat:oc_", "chat:ou_1", "oc_1", "user:oc_1", "phone:1", "email:li", "user:ou_"} {
+	for _, to := range []string{"", "chat:", "chat:oc_", "chat:ou_1", "oc_1", "user:oc_1", "phone:1", "email:li", "user:ou_", "email:" + strings.Repeat("l", 400) + "@acme.example"} {
 		if _, err := r.Send(context.Background(), to, "k", sample()); !errors.Is(err, cheq.ErrGone) {
 			t.Errorf("%q: %v", to, err)
 		}

@@ -28,6 +28,7 @@ type desk struct {
 	mu      sync.Mutex
 	view    cheq.View
 	message string
+	to      string
 	events  map[string]bool
 	bound   map[string]cheq.Person
 }
@@ -43,7 +44,7 @@ func (d *desk) Answer(_ context.Context, t cheq.Tap) (cheq.View, error) {
 		return cheq.View{}, cheq.ErrStranger
 	case t.Case != d.view.Case.ID:
 		return cheq.View{}, cheq.ErrNotFound
-	case t.Message != d.message:
+	case t.Message != d.message || t.To != d.to:
 		return cheq.View{}, cheq.ErrMessage
 	case d.view.Case.State.Settled():
 		return d.view, cheq.ErrSettled
@@ -139,11 +140,16 @@ func newOffice(t *testing.T, long bool) *office {
 // send posts the case's card into the chat.
 func (o *office) send(t *testing.T) string {
 	t.Helper()
-	id, err := o.bot.Send(t.Context(), "chat:"+o.chat, "cheq-1/feishu/chat", o.view)
+	return o.sendTo(t, "chat:"+o.chat)
+}
+
+func (o *office) sendTo(t *testing.T, to string) string {
+	t.Helper()
+	id, err := o.bot.Send(t.Context(), to, "cheq-1/feishu/"+to, o.view)
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.message = id
+	o.message, o.to = id, to
 	return id
 }
 
@@ -233,6 +239,25 @@ func TestAnAnswerThroughFeishu(t *testing.T) {
 				t.Errorf("bob sees %+v, %v", view, err)
 			}
 		})
+	}
+}
+
+func TestAMessageToOnePersonIsAnswered(t *testing.T) {
+	o := newOffice(t, false)
+	o.bindAlice(t)
+	alice, err := o.UserOf("alice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, to := range []string{"user:" + o.OpenID(simApp, "alice"), "union:" + alice.UnionID, "email:" + alice.Email} {
+		o.view.Case.State, o.view.Case.Votes = cheq.Pending, nil
+		id := o.sendTo(t, to)
+		if err := o.bot.Edit(t.Context(), to, id, o.view); err != nil {
+			t.Fatal(err)
+		}
+		if seen := o.tap(t, "alice", id, "approve"); seen.Toast == nil || seen.Toast.Text != "Approved, by user:alice." {
+			t.Errorf("%s: alice sees %+v", to, seen)
+		}
 	}
 }
 

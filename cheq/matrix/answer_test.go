@@ -111,7 +111,8 @@ func TestWhatIsNoAnswerIsNotTaken(t *testing.T) {
 			h.reply("@li:here", r.message, "approve")
 		},
 		"the bot": func(r *rig, h *homeserver) {
-			h.add("!z:here", bot, "m.reaction", testNow, reaction(r.message, "✅"), nil)
+			h.echo = true
+			h.react(bot, r.message, "✅")
 		},
 		"an old one": func(r *rig, h *homeserver) {
 			h.add(room, "@wang:here", "m.reaction", testNow.Add(-25*time.Hour), reaction(r.message, "✅"), nil)
@@ -148,7 +149,7 @@ func TestWhatIsNoAnswerIsNotTaken(t *testing.T) {
 			h.say("@wang:here", "m.room.message", map[string]any{"msgtype": "m.notice", "body": "approve", "m.relates_to": map[string]any{"m.in_reply_to": map[string]any{"event_id": r.message}}})
 		},
 		"talk in a thread": func(r *rig, h *homeserver) {
-			h.say("@wang:here", "m.room.message", text("approve?", map[string]any{"rel_type": "m.thread", "event_id": r.message, "is_falling_back": true, "m.in_reply_to": map[string]any{"event_id": r.message}}))
+			h.say("@wang:here", "m.room.message", text("approve", map[string]any{"rel_type": "m.thread", "event_id": r.message, "is_falling_back": true, "m.in_reply_to": map[string]any{"event_id": r.message}}))
 		},
 		"an edit": func(r *rig, h *homeserver) {
 			h.say("@wang:here", "m.room.message", text("approve", map[string]any{"rel_type": "m.replace", "event_id": "$x", "m.in_reply_to": map[string]any{"event_id": r.message}}))

@@ -34,6 +34,7 @@ type homeserver struct {
 	invites map[string][]any
 	joined  []string
 	grown   chan struct{} // closed when something was added
+	echo    bool          // hands the bot's own events out, whatever the filter
 	most    int           // events of a room in a batch; 0: all
 	// refuse answers instead, where it returns true.
 	refuse func(w http.ResponseWriter, r *http.Request) bool
@@ -237,7 +238,7 @@ func (h *homeserver) sync(w http.ResponseWriter, r *http.Request) {
 	for room := range h.members {
 		events, previous := []any{}, since
 		for i, e := range h.events[since:] {
-			if e["room_id"] == room && e["sender"] != bot {
+			if e["room_id"] == room && (e["sender"] != bot || h.echo) {
 				if events = append(events, e); h.most > 0 && len(events) > h.most {
 					events = events[1:]
 				}

@@ -44,6 +44,14 @@ func TestAnAnswerBecomesATap(t *testing.T) {
 	}
 }
 
+// The signature of docs/webhook.md, as openssl computes it.
+func TestSignaturesAreWhatIsDocumented(t *testing.T) {
+	const want = "t=1772366400,v1=d6f102980dc74a35254b9d465a225d98d889d9eee2db5b09eba162bf9a82a00f"
+	if got := sign(secret, time.Unix(1772366400, 0), []byte(`{"a":1}`)); got != want {
+		t.Errorf("signed %s, want %s", got, want)
+	}
+}
+
 func TestForgedAnswersAreRefused(t *testing.T) {
 	answers := &counter{}
 	c := channel(t, answers, Hook{"ops", "https://ops.example", secret, false})

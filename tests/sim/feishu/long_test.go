@@ -194,6 +194,40 @@ func TestPingsAreAnsweredUntilTheConnectionIsDeaf(t *testing.T) {
 	}
 }
 
+func TestMalformedAnswersFail(t *testing.T) {
+	c := longCompany(t, feishu.Config{})
+	conn := c.dial(t)
+	must(t, c.AwaitConnections(c.ctx, appID, 1))
+	for _, row := range []struct {
+		what    string
+		headers [][2]string
+		payload string
+		status  int
+	}{
+		{"answer without data", [][2]string{{"biz_rt", "1"}}, `{"code":200}`, 200},
+		{"failure of the app", [][2]string{{"biz_rt", "1"}}, `{"code":500}`, 500},
+		{"no biz_rt", nil, `{"code":200}`, 500},
+		{"data that is no base64", [][2]string{{"biz_rt", "1"}}, `{"code":200,"data":"{}"}`, 500},
+		{"no JSON", [][2]string{{"biz_rt", "1"}}, `fine`, 500},
+	} {
+		got := make(chan feishu.Answer, 1)
+		go func() {
+			answer, _ := c.Push(c.ctx, appID, []byte(`{}`))
+			got <- answer
+		}()
+		push := c.read(t, conn)
+		headers := append([][2]string{{"type", "event"}, {"message_id", push.headers["message_id"]}}, row.headers...)
+		must(t, conn.Write(c.ctx, websocket.MessageBinary, encode(1, headers, row.payload)))
+		if answer := <-got; answer.Status != row.status {
+			t.Errorf("%s: status %d, want %d", row.what, answer.Status, row.status)
+		}
+	}
+	must(t, conn.Write(c.ctx, websocket.MessageBinary, []byte{4 << 3, 1}))
+	if _, _, err := conn.Read(c.ctx); websocket.CloseStatus(err) != websocket.StatusUnsupportedData {
+		t.Errorf("a frame without its required fields: %v", err)
+	}
+}
+
 func TestEachPushGoesToOneOfSeveralConnections(t *testing.T) {
 	var asked []int
 	next := 0

@@ -222,9 +222,18 @@ func TestMalformedAnswersFail(t *testing.T) {
 			t.Errorf("%s: status %d, want %d", row.what, answer.Status, row.status)
 		}
 	}
-	must(t, conn.Write(c.ctx, websocket.MessageBinary, []byte{4 << 3, 1}))
-	if _, _, err := conn.Read(c.ctx); websocket.CloseStatus(err) != websocket.StatusUnsupportedData {
-		t.Errorf("a frame without its required fields: %v", err)
+	for missing := range 4 {
+		conn := c.dial(t)
+		var required []byte
+		for i := range 4 {
+			if i != missing {
+				required = append(required, byte(i+1)<<3, 1)
+			}
+		}
+		must(t, conn.Write(c.ctx, websocket.MessageBinary, required))
+		if _, _, err := conn.Read(c.ctx); websocket.CloseStatus(err) != websocket.StatusUnsupportedData {
+			t.Errorf("a frame without field %d: %v", missing+1, err)
+		}
 	}
 }
 

@@ -189,9 +189,11 @@ func TestDevicesLogIn(t *testing.T) {
 	}
 	second := w.login(t, "alice", "PHONE")
 	wantError(t, "token of a device that logged in again", whoami(first.text("access_token")), 401, "M_UNKNOWN_TOKEN")
-	if got := w.call(t, "", "POST", v3+"/login", map[string]any{"type": "m.login.token", "token": w.LoginToken(bob)}); got.text("user_id") != bob {
+	byToken := map[string]any{"type": "m.login.token", "token": w.LoginToken(bob)}
+	if got := w.call(t, "", "POST", v3+"/login", byToken); got.text("user_id") != bob {
 		t.Errorf("login by token: %+v", got)
 	}
+	wantError(t, "the same login token again", w.call(t, "", "POST", v3+"/login", byToken), 403, "M_FORBIDDEN")
 	wantError(t, "wrong password", w.call(t, "", "POST", v3+"/login", map[string]any{"type": "m.login.password", "user": "alice", "password": "x"}), 403, "M_FORBIDDEN")
 	wantError(t, "unknown type", w.call(t, "", "POST", v3+"/login", map[string]any{"type": "m.login.magic"}), 400, "M_UNKNOWN")
 	wantError(t, "no token", whoami(""), 401, "M_MISSING_TOKEN")
@@ -204,9 +206,21 @@ func TestDevicesLogIn(t *testing.T) {
 	}
 }
 
+func TestNoncesLiveAMinute(t *testing.T) {
+	w := newTown(t, matrix.Config{})
+	const path = "/_synapse/admin/v1/register"
+	nonce := w.call(t, "", "GET", path, nil).text("nonce")
+	mac := hmac.New(sha1.New, []byte("shared"))
+	_, _ = io.WriteString(mac, nonce+"\x00carol\x00pw\x00notadmin")
+	w.clock.Advance(time.Minute + time.Second)
+	got := w.call(t, "", "POST", path, map[string]any{"nonce": nonce, "username": "carol", "password": "pw", "mac": hex.EncodeToString(mac.Sum(nil))})
+	wantError(t, "a nonce after a minute", got, 400, "M_UNKNOWN")
+}
+
 func TestOneTransactionSendsOneEvent(t *testing.T) {
 	w := newTown(t, matrix.Config{})
 	first := w.put(t, "bot", "m.room.message", "t1", text("hello")).text("event_id")
+	wantError(t, "an event of 64 KB", w.put(t, "bot", "m.room.message", "t0", text(strings.Repeat("x", 65536))), 413, "M_TOO_LARGE")
 	if again := w.put(t, "bot", "m.room.message", "t1", text("hello")).text("event_id"); again != first || first == "" {
 		t.Errorf("%q, then %q", first, again)
 	}
@@ -298,9 +312,14 @@ func TestPowerLevels(t *testing.T) {
 	power["users"] = map[string]any{bot: 100, alice: 100}
 	wantError(t, "more than one has", w.call(t, "alice", "PUT", w.inRoom("/state/m.room.power_levels"), power), 403, "M_FORBIDDEN")
 	wantError(t, "kick without the level", w.call(t, "bob", "POST", w.inRoom("/kick"), map[string]any{"user_id": alice}), 403, "M_FORBIDDEN")
+	wantError(t, "kick of somebody higher", w.call(t, "alice", "POST", w.inRoom("/kick"), map[string]any{"user_id": bot}), 403, "M_FORBIDDEN")
 	if got := w.call(t, "alice", "POST", w.inRoom("/kick"), map[string]any{"user_id": bob}); got.status != 200 {
 		t.Errorf("kick: %+v", got)
 	}
+	power["users"], power["invite"] = map[string]any{bot: 100}, 50
+	w.call(t, "bot", "PUT", w.inRoom("/state/m.room.power_levels"), power)
+	wantError(t, "invitation below the level", w.call(t, "alice", "POST", w.inRoom("/invite"), map[string]any{"user_id": bob}), 403, "M_FORBIDDEN")
+	wantError(t, "joining after a kick", w.call(t, "bob", "POST", w.inRoom("/join"), nil), 403, "M_FORBIDDEN")
 }
 
 func TestEditsCountFromTheirSenderOnly(t *testing.T) {

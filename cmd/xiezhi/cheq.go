@@ -34,6 +34,12 @@ type approvalCase struct {
 	Cause     string          `json:"cause,omitempty"`
 	GrantEnd  time.Time       `json:"grant_end,omitzero"`
 	Yield     cheq.Yield      `json:"yield,omitempty"`
+	ReviewBy  time.Time       `json:"review_by,omitzero"`
+	Overdue   bool            `json:"overdue,omitempty"`
+	Reviewed  *struct {
+		By   string `json:"by"`
+		Text string `json:"text"`
+	} `json:"reviewed,omitempty"`
 }
 
 type caseVote struct {
@@ -62,7 +68,8 @@ func newCheq() *cobra.Command {
 		Example: "  xiezhi cheq list --state pending\n  xiezhi cheq approve cheq-01k9 --reason 'agreed with the network team'\n" +
 			"  xiezhi cheq open -f request.json --reason 'for the launch' --for 2h",
 	})
-	cmd.AddCommand(newCheqList(), newCheqShow(), newCheqApprove(), newCheqReject(), newCheqRevoke(), newCheqCancel(), newCheqComment(), newCheqOpen())
+	cmd.AddCommand(newCheqList(), newCheqShow(), newCheqApprove(), newCheqReject(), newCheqRevoke(), newCheqCancel(), newCheqComment(),
+		newCheqReview(), newCheqOpen())
 	return cmd
 }
 

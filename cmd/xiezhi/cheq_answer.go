@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -31,6 +30,11 @@ then is not approved.`,
 			return out.err
 		}
 		return confirm(cmd, "Approve this?")
+	}, func(cmd *cobra.Command) error {
+		if yes {
+			return errors.New("an emergency takes a second yes, some seconds after the first: say the same once more")
+		}
+		return confirm(cmd, "This is an emergency: approve it, once more?")
 	})
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	return cmd
@@ -41,12 +45,13 @@ func newCheqReject() *cobra.Command {
 		Use:     "reject CASE",
 		Short:   "Say no to a case",
 		Example: "  xiezhi cheq reject cheq-01k9 --reason 'not before the audit'",
-	}, "reject", func(*cobra.Command, *caseView) error { return nil })
+	}, "reject", func(*cobra.Command, *caseView) error { return nil }, nil)
 }
 
 // answerCommand reads a case, lets look say whether it is to be answered, and
-// answers what was read.
-func answerCommand(cmd *cobra.Command, step string, look func(*cobra.Command, *caseView) error) *cobra.Command {
+// answers what was read. Where the server wants the same once more, again says
+// whether it is meant.
+func answerCommand(cmd *cobra.Command, step string, look func(*cobra.Command, *caseView) error, again func(*cobra.Command) error) *cobra.Command {
 	var at remoteFlags
 	var reason string
 	cmd.Args = cobra.ExactArgs(1)
@@ -66,11 +71,28 @@ func answerCommand(cmd *cobra.Command, step string, look func(*cobra.Command, *c
 		if err != nil {
 			return err
 		}
-		return server.changeCase(cmd, args[0], step, nil, map[string]string{"shown": shown, "reason": reason})
+		for {
+			err := server.changeCase(cmd, args[0], step, nil, map[string]string{"shown": shown, "reason": reason})
+			if again == nil || !wantsConfirmation(err) {
+				return err
+			}
+			if err := again(cmd); err != nil {
+				return err
+			}
+		}
 	}
 	at.register(cmd)
 	cmd.Flags().StringVar(&reason, "reason", "", "`why`; the case keeps it")
 	return cmd
+}
+
+// wantsConfirmation reports whether a yes was noted, and must be said again.
+func wantsConfirmation(err error) bool {
+	var status *statusError
+	var problem struct {
+		Code string `json:"code"`
+	}
+	return errors.As(err, &status) && json.Unmarshal(status.body, &problem) == nil && problem.Code == "confirm"
 }
 
 // errNotConfirmed ends a command that a person did not want.
@@ -85,15 +107,33 @@ func confirm(cmd *cobra.Command, question string) error {
 	if _, err := fmt.Fprintf(cmd.ErrOrStderr(), "%s [y/N] ", question); err != nil {
 		return fmt.Errorf("ask: %w", err)
 	}
-	answer, err := bufio.NewReader(in).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("read the answer: %w", err)
+	answer, err := readLine(in)
+	if err != nil {
+		return err
 	}
 	switch strings.ToLower(strings.TrimSpace(answer)) {
 	case "y", "yes":
 		return nil
 	default:
 		return errNotConfirmed
+	}
+}
+
+// readLine takes one line and leaves what follows.
+func readLine(in io.Reader) (string, error) {
+	var line []byte
+	next := make([]byte, 1)
+	for {
+		n, err := in.Read(next)
+		switch {
+		case n == 1 && next[0] == '\n', errors.Is(err, io.EOF):
+			return string(line), nil
+		case n == 1:
+			line = append(line, next[0])
+		}
+		if err != nil {
+			return "", fmt.Errorf("read the answer: %w", err)
+		}
 	}
 }
 
@@ -191,69 +231,32 @@ func reasonCommand(cmd *cobra.Command, step string, query func() url.Values) *co
 }
 
 func newCheqComment() *cobra.Command {
-	var at remoteFlags
-	cmd := &cobra.Command{
+	return textCommand(&cobra.Command{
 		Use:     "comment CASE TEXT",
 		Short:   "Write a line into a case's timeline",
 		Example: "  xiezhi cheq comment cheq-01k9 'which customers are affected?'",
-		Args:    cobra.ExactArgs(2),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			server, err := at.open()
-			if err != nil {
-				return err
-			}
-			return server.changeCase(cmd, args[0], "comment", nil, map[string]string{"text": args[1]})
-		},
-	}
-	at.register(cmd)
-	return cmd
+	}, "comment")
 }
 
-func newCheqOpen() *cobra.Command {
+func newCheqReview() *cobra.Command {
+	return textCommand(&cobra.Command{
+		Use:     "review CASE TEXT",
+		Short:   "Look back at an emergency that you neither asked for nor approved",
+		Example: "  xiezhi cheq review cheq-01k9 'the outage was real; the rule is too strict for restarts'",
+	}, "review")
+}
+
+// textCommand says something about a case.
+func textCommand(cmd *cobra.Command, step string) *cobra.Command {
 	var at remoteFlags
-	var file, reason string
-	var grantFor time.Duration
-	cmd := &cobra.Command{
-		Use:   "open",
-		Short: "Ask people about a request that is held back",
-		Long: `Open asks those whom the approval templates name. It is refused where nothing is
-held back, and where no yes could open it. Who asks the same again joins the
-case that is open.`,
-		Example: "  xiezhi cheq open -f request.json --reason 'for the launch' --for 2h",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			server, err := at.open()
-			if err != nil {
-				return err
-			}
-			var in io.Reader
-			name := file
-			if file == "-" {
-				name, in = "standard input", cmd.InOrStdin()
-			}
-			request, err := readLimited(name, in)
-			if err != nil {
-				return err
-			}
-			if !json.Valid(request) {
-				return fmt.Errorf("%s: want a request in JSON", name)
-			}
-			body := map[string]any{"request": json.RawMessage(request), "reason": reason}
-			if grantFor != 0 {
-				body["grant_for"] = grantFor.String()
-			}
-			var answer json.RawMessage
-			if err := server.send(cmd.Context(), http.MethodPost, casesPath, body, &answer); err != nil {
-				return err
-			}
-			return sayCase(cmd, answer)
-		},
+	cmd.Args = cobra.ExactArgs(2)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		server, err := at.open()
+		if err != nil {
+			return err
+		}
+		return server.changeCase(cmd, args[0], step, nil, map[string]string{"text": args[1]})
 	}
 	at.register(cmd)
-	cmd.Flags().StringVarP(&file, "file", "f", "", "`file` that holds the request; - is standard input")
-	cmd.Flags().StringVar(&reason, "reason", "", "`why`; those who answer are shown it")
-	cmd.Flags().DurationVar(&grantFor, "for", 0, "how long a yes is wanted for; default as the templates say")
-	_ = cmd.MarkFlagRequired("file") // both were defined above
-	_ = cmd.MarkFlagRequired("reason")
 	return cmd
 }

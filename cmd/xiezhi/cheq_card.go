@@ -21,6 +21,9 @@ func (p *printer) card(title cheq.Text, c *cheq.Card) {
 	if c.Uses > 0 {
 		lifetime += ", at most " + plural(c.Uses, "use")
 	}
+	if c.BreakGlass != "" {
+		p.line("EMERGENCY  紧急  %s", c.BreakGlass)
+	}
 	rows := [][]string{{"who", who + ", in " + c.Tenant}, {"what", whatOf(c.Request)}}
 	for _, leaf := range requestLeaves(c.Request) {
 		rows = append(rows, []string{"", leaf})
@@ -110,6 +113,11 @@ func (p *printer) view(v *caseView) {
 	rows := [][]string{{"state", v.status()}}
 	if v.State != cheq.Pending {
 		rows = append(rows, []string{"ended", timeText(v.SettledAt) + ", by " + v.Cause}, []string{"granted until", timeText(v.GrantEnd)})
+	}
+	if v.Reviewed != nil {
+		rows = append(rows, []string{"reviewed", "by " + v.Reviewed.By + ": " + oneLine(v.Reviewed.Text)})
+	} else if !v.ReviewBy.IsZero() {
+		rows = append(rows, []string{"review by", timeText(v.ReviewBy) + map[bool]string{true: ", overdue"}[v.Overdue]})
 	}
 	for i, g := range v.Groups {
 		text := fmt.Sprintf("%s %s: %d of %d yes", g.Title.EN, g.Title.ZH, g.Yes, g.Approvals)

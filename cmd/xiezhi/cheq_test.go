@@ -7,6 +7,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -163,6 +165,8 @@ func TestWhatIsDoneToACase(t *testing.T) {
 		{[]string{"cheq", "reject", "cheq-01"}, fmt.Sprintf(`/api/v1/cheq/cheq-01/reject {"reason":"","shown":%q}`, c.Shown)},
 		{[]string{"cheq", "cancel", "cheq-01", "--reason", "late"}, `/api/v1/cheq/cheq-01/cancel {"reason":"late"}`},
 		{[]string{"cheq", "revoke", "cheq-01", "--wait", "2s"}, `/api/v1/cheq/cheq-01/revoke?wait=2s {"reason":""}`},
+		{[]string{"cheq", "review", "cheq-01", "was real"}, `/api/v1/cheq/cheq-01/review {"text":"was real"}`},
+		{[]string{"cheq", "open", "-f", request, "--reason", "now", "--break-glass", "fire", "--leave-open", "/context/a", "--leave-open", "/context/b"}, `/api/v1/cheq {"break_glass":"fire","open":["/context/a","/context/b"],"reason":"now","request":` + question + `}`},
 		{[]string{"cheq", "comment", "cheq-01", "who?"}, `/api/v1/cheq/cheq-01/comment {"text":"who?"}`},
 		{[]string{"cheq", "open", "-f", request, "--reason", "now", "--for", "90m"}, `/api/v1/cheq {"grant_for":"1h30m0s","reason":"now","request":` + question + `}`},
 	} {
@@ -195,6 +199,41 @@ func TestARevokeSaysWhoMayCountTheGrantYet(t *testing.T) {
 		"  MAY COUNT IT YET       REVISION  UNTIL\n  acme/service:shop/s1   r1.g2     " + until + "\n  a PEP of the platform  r1.g1\n  and 3 more\n"
 	if code != 0 || stdout != want {
 		t.Errorf("exit code %d, %q\n%s\nwant\n%s", code, stderr, stdout, want)
+	}
+}
+
+func TestAnEmergencyIsSaidTwice(t *testing.T) {
+	c := askedCase()
+	c.BreakGlass = "fire"
+	c.Shown, _ = c.Card().Digest()
+	shown, done := caseServer(t, c, c.Shown)
+	base, err := url.Parse(shown)
+	if err != nil {
+		t.Fatal(err)
+	}
+	yes := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			if yes++; yes%3 != 0 { // the second comes too soon
+				w.WriteHeader(http.StatusConflict)
+				_, _ = io.WriteString(w, `{"title":"An emergency takes a second yes","code":"confirm"}`)
+				return
+			}
+		}
+		httputil.NewSingleHostReverseProxy(base).ServeHTTP(w, r)
+	}))
+	t.Cleanup(server.Close)
+	args := []string{"cheq", "approve", "cheq-01", "--server", server.URL, "--token-file", place(t, "token", "xz")}
+	if code, _, stderr := xiezhiAsked(t, "y\nn\n", args...); code != exitFailed || yes != 1 || !strings.Contains(stderr, "EMERGENCY  紧急  fire\n") || !strings.Contains(stderr, "This is an emergency") {
+		t.Errorf("exit code %d after %d answers, %q", code, yes, stderr)
+	}
+	yes = 0
+	if code, stdout, stderr := xiezhiAsked(t, "y\ny\nyes\n", args...); code != 0 || yes != 3 || len(done()) != 1 || stdout == "" {
+		t.Errorf("exit code %d after %d answers, %q", code, yes, stderr)
+	}
+	yes = 0
+	if code, _, stderr := xiezhi(t, append(args, "--yes")...); code != exitFailed || yes != 1 || !strings.Contains(stderr, "second yes") {
+		t.Errorf("with --yes: exit code %d after %d answers, %q", code, yes, stderr)
 	}
 }
 

@@ -76,7 +76,7 @@ func (r *reader) act(ctx context.Context, e *received) error {
 func (e *received) answered() string {
 	rel := e.Content.RelatesTo
 	switch {
-	case rel == nil || rel.Type == string(event.RelReplace):
+	case rel == nil:
 		return ""
 	case e.Type == event.EventMessage.Type:
 		// What is said in a thread names the message before it for clients that

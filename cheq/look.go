@@ -82,7 +82,7 @@ func (s *Service) List(ctx context.Context, f Filter, before string, limit int, 
 			list = found
 			return nil
 		}
-		world, now := remembered{tx, map[string]known{}}, s.Now().UTC()
+		world, now := remembered{tx, map[string]known{}, map[Person][]Person{}}, s.Now().UTC()
 		for i := range found {
 			if !found[i].standing(*concerning, world, now).Concerned() {
 				continue
@@ -98,10 +98,11 @@ func (s *Service) List(ctx context.Context, f Filter, before string, limit int, 
 	return list, next, err
 }
 
-// remembered reads each template of a World once.
+// remembered reads each template and each line of a World once.
 type remembered struct {
 	World
 	templates map[string]known
+	lines     map[Person][]Person
 }
 
 type known struct {
@@ -116,4 +117,16 @@ func (r remembered) Template(name string) (*Template, string) {
 		r.templates[name] = k
 	}
 	return k.template, k.digest
+}
+
+func (r remembered) Line(who Person) ([]Person, error) {
+	line, ok := r.lines[who]
+	if ok {
+		return line, nil
+	}
+	line, err := r.World.Line(who)
+	if err == nil {
+		r.lines[who] = line
+	}
+	return line, err
 }

@@ -49,6 +49,16 @@ func TestWhatPeopleWroteIsText(t *testing.T) {
 	}
 }
 
+func TestCleanSpellsOutWhatHides(t *testing.T) {
+	for text, want := range map[string]string{
+		"plain 理由 ✅": "plain 理由 ✅", "a\nb": "a ⏎ b", "a\tb\rc": "a b c", "a\u202eb": `a\u{202e}b`, "\x00": `\u{0}`, "\xff": `\u{fffd}`,
+	} {
+		if got := clean(text); got != want {
+			t.Errorf("%q becomes %q, want %q", text, got, want)
+		}
+	}
+}
+
 func TestWhatAYesNewlyAllowsIsShown(t *testing.T) {
 	v := pending(t)
 	v.Case.BreakGlass = "emergency"

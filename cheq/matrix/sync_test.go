@@ -2,6 +2,7 @@ package matrix
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"strings"
@@ -147,7 +148,7 @@ func leftOut(t *testing.T, batch string) {
 func TestOddEventsDoNotStopOthers(t *testing.T) {
 	r := newRig(t)
 	for _, odd := range []map[string]any{
-		{"event_id": 7}, {"sender": []int{1}}, {"content": "text"}, {"origin_server_ts": 1e300}, {"type": nil}, {"room_id": "!other:here"}, {"unsigned": "x"},
+		{"event_id": 7}, {"sender": []int{1}}, {"content": "text"}, {"origin_server_ts": 1e300}, {"type": nil}, {"unsigned": "x"},
 	} {
 		r.h.add(room, "@wang:here", "m.reaction", testNow, map[string]any{"m.relates_to": map[string]any{"rel_type": "m.annotation", "event_id": r.message, "key": "✅"}}, odd)
 	}
@@ -155,6 +156,18 @@ func TestOddEventsDoNotStopOthers(t *testing.T) {
 	r.run(t)
 	if taps := r.read(t); len(taps) != 1 || taps[0].Event != good {
 		t.Errorf("taps %+v", taps)
+	}
+}
+
+func TestEventsAreOfTheirRoom(t *testing.T) {
+	r := reader{Channel: newRig(t).Channel}
+	for raw, want := range map[string]int{
+		`{"event_id":"$1"}`: 1, `{"event_id":"$1","room_id":"` + room + `"}`: 1, `{"event_id":"$1","room_id":"!other:here"}`: 0, `{}`: 0, `[]`: 0, ``: 0,
+	} {
+		events := r.read(nil, room, json.RawMessage(raw))
+		if len(events) != want || want == 1 && events[0].Room != room {
+			t.Errorf("%s: %d events", raw, len(events))
+		}
 	}
 }
 

@@ -18,8 +18,9 @@ const (
 	answerWithin = 24 * time.Hour
 	clocksApart  = 5 * time.Minute
 	// mostTries is how often an answer is tried that cannot be taken for a
-	// reason that may pass. Then others get their turn, and its sender is told.
-	mostTries = 5
+	// reason that may pass: for some five minutes, which a database may be away.
+	// Then others get their turn, and its sender is told.
+	mostTries = 10
 )
 
 // take acts on one event. An error means that it must be taken again.

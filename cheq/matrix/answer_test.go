@@ -238,6 +238,25 @@ func TestRefusalsAreNotToldTooOften(t *testing.T) {
 	}
 }
 
+func TestAHugeReasonIsRefusedAndTold(t *testing.T) {
+	r := newRig(t)
+	r.answer = func(tap cheq.Tap, _ int) error {
+		if len(tap.Reason) > 4096 {
+			return cheq.ErrText
+		}
+		return nil
+	}
+	r.h.reply("@wang:here", r.message, "reject "+strings.Repeat("很", 20000))
+	good := r.h.reply("@wang:here", r.message, "reject 很")
+	r.run(t)
+	if taps := r.read(t); len(taps) != 1 || taps[0].Event != good {
+		t.Errorf("taps %.200v", taps)
+	}
+	if said := r.h.all(t)[1:]; len(said) != 1 || !strings.Contains(said[0].Body, textReason.EN) {
+		t.Errorf("told %+v", said)
+	}
+}
+
 func TestEveryRefusalHasItsText(t *testing.T) {
 	seen := map[cheq.Text]bool{}
 	for _, err := range []error{cheq.ErrStranger, cheq.ErrNotReviewer, cheq.ErrSettled, cheq.ErrMessage, cheq.ErrShown, cheq.ErrNotFound, cheq.ErrText, cheq.ErrConfirm} {

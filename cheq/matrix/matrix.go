@@ -79,12 +79,11 @@ func New(c Config) (*Channel, error) {
 	if err != nil {
 		return nil, errors.New("matrix: homeserver: not a URL")
 	}
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.MaxResponseHeaderBytes = maxHeader
-	transport.IdleConnTimeout = idleFor
-	transport.MaxIdleConnsPerHost = maxIdleConns
 	client.Client = &http.Client{
-		Transport: transport,
+		Transport: &http.Transport{
+			Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, TLSHandshakeTimeout: callWithin,
+			MaxResponseHeaderBytes: maxHeader, IdleConnTimeout: idleFor, MaxIdleConnsPerHost: maxIdleConns,
+		},
 		// The token is for this address alone.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}

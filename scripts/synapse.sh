@@ -16,9 +16,15 @@ if [[ ! -e $root/installed ]]; then
 	if ! command -v debootstrap >/dev/null; then
 		apt-get update -qq && apt-get install -qq -y --no-install-recommends debootstrap >&2
 	fi
-	# What is half done is done again.
+	# What this script left half done is done again; nothing else is removed.
+	if [[ -e $root && ! -e $root.begun ]]; then
+		echo "$root is not of this script: name another folder in XIEZHI_SYNAPSE_ROOT" >&2
+		exit 1
+	fi
+	mkdir -p "$(dirname "$root")"
+	touch "$root.begun"
 	rm -rf "$root"
-	mkdir -p "$root"
+	mkdir "$root"
 	export DEBIAN_FRONTEND=noninteractive
 	debootstrap --variant=minbase sid "$root" "$mirror" >&2
 	# Nothing is started by being installed.
@@ -27,6 +33,7 @@ if [[ ! -e $root/installed ]]; then
 	# By apt: debootstrap does not know packages that are provided by others.
 	chroot "$root" apt-get install -qq -y --no-install-recommends matrix-synapse >&2
 	touch "$root/installed"
+	rm "$root.begun"
 fi
 
 data=$(mktemp -d "$root/tmp/homeserver-XXXXXX")

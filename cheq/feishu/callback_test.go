@@ -1,6 +1,7 @@
 package feishu
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -15,6 +16,23 @@ import (
 
 	"github.com/xiezhi-project/xiezhi/cheq"
 )
+
+func TestPaddingIsWholeOrNothingIsOpened(t *testing.T) {
+	sealed, err := base64.StdEncoding.DecodeString(seal([]byte("ten bytes."), encrypt))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 10; i < 16; i++ { // the six bytes of padding, by those of the iv before them
+		odd := bytes.Clone(sealed)
+		odd[i] ^= 1
+		if text, err := open(base64.StdEncoding.EncodeToString(odd), encrypt); err == nil {
+			t.Errorf("byte %d: opened as %q", i, text)
+		}
+	}
+	if text, err := open(base64.StdEncoding.EncodeToString(sealed), encrypt); err != nil || string(text) != "ten bytes." {
+		t.Errorf("%q, %v", text, err)
+	}
+}
 
 // The first vector is the one of the platform's own pages.
 func TestOpensWhatThePlatformSeals(t *testing.T) {
@@ -105,6 +123,7 @@ func TestRefusesWhatIsNotThePlatforms(t *testing.T) {
 		"not base64":                   {signedBody(now, "n", encrypt, []byte(`{"encrypt":"!!"}`)), 400},
 		"trailing bytes":               {signedBody(now, "n", encrypt, append(whole, 0x80, 0)), 400},
 		"10 MB":                        {signedBody(now, "n", encrypt, make([]byte, 10<<20)), 400},
+		"66 KB that are right else":    {other(func(_, e map[string]any) { e["host"] = strings.Repeat("x", 50<<10) }), 400},
 		"another app":                  {header("app_id", "cli_ffffffffffffffff"), 401},
 		"another Feishu tenant":        {header("tenant_key", "736588c9260f175e"), 401},
 		"another verification token":   {header("token", "guess"), 401},

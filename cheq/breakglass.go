@@ -38,20 +38,21 @@ func (c *Case) emergency(tx Tx, name string) error {
 }
 
 // confirmed reports whether a yes counts. The first one of a person in an
-// emergency does not: it is noted, and the same again counts.
-func (c *Case) confirmed(v *Vote, now time.Time) bool {
+// emergency does not: it is noted, and the same again counts, unless it comes
+// too soon, which changes nothing.
+func (c *Case) confirmed(v *Vote, now time.Time) (counts, noted bool) {
 	if c.BreakGlass == "" || !v.Yes {
-		return true
+		return true, false
 	}
 	i := slices.IndexFunc(c.Halves, func(h Half) bool { return h.Voter == v.Voter })
 	if i >= 0 && now.Sub(c.Halves[i].At) <= confirmWithin {
-		return now.Sub(c.Halves[i].At) >= confirmAfter
+		return now.Sub(c.Halves[i].At) >= confirmAfter, false
 	}
 	if i < 0 {
 		i, c.Halves = len(c.Halves), append(c.Halves, Half{Voter: v.Voter})
 	}
 	c.Halves[i].At = now
-	return false
+	return false, true
 }
 
 // Half is a yes in an emergency that was not confirmed yet.

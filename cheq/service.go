@@ -139,8 +139,11 @@ func (s *Service) VoteBy(ctx context.Context, id string, v Vote, who func(tx Tx,
 		case slices.ContainsFunc(c.answers(), func(a Answer) bool { return a == Answer{v.Voter, v.Yes} }):
 			return errSame
 		}
-		if !c.confirmed(&v, now) {
+		if counts, noted := c.confirmed(&v, now); !counts {
 			waits = fmt.Errorf("case %s: %w", c.ID, ErrConfirm)
+			if !noted {
+				return errSame
+			}
 			return tx.Note(c, Event{At: now, Actor: v.Voter, Action: "vote.confirm", Detail: v.Reason})
 		}
 		v.At = now

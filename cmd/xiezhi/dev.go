@@ -51,6 +51,7 @@ so dev binds to loopback only.`,
 	cmd.Flags().StringVar(&o.Data, "data", ".xiezhi", "`folder` for SQLite, the spool and the examples")
 	cmd.Flags().StringVar(&o.Policies, "policies", "", "policy `folder` to publish and watch (default ./policies where it exists, else the shipped ones)")
 	cmd.Flags().StringVar(&o.Attributes, "static-attributes", "", "YAML `file` behind the attribute source static; see docs/operate.md")
+	cmd.Flags().StringVar(&o.Channels, "channels", "", "YAML `file` of where people are asked: the keys feishu_…, matrix_… and webhooks; see docs/operate.md")
 	cmd.Flags().StringVar(&o.RegoEngine, "rego-engine", "", "what evaluates Rego: compiled, topdown, or both to compare them (default compiled)")
 	cmd.Flags().StringVar(&o.ReadyFile, "ready-file", "", "`file` to write, as JSON, once the server answers")
 	return cmd

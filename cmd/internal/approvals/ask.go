@@ -22,6 +22,7 @@ type Desk struct {
 	Failed func(o *pdp.Obstacles, err error)
 
 	templates templates
+	recent    recent
 }
 
 // askWithin bounds how long a decision waits for its case.
@@ -29,37 +30,60 @@ const askWithin = 5 * time.Second
 
 // Ask implements [pdp.Approvals].
 func (d *Desk) Ask(ctx context.Context, o *pdp.Obstacles, caller pdp.Caller) (*authz.Approval, error) {
+	ask := askOf(o, caller)
+	now := d.Now()
+	if approval, tooMany := d.recent.known(&ask, now); tooMany {
+		return nil, pdp.ErrTooManyCases
+	} else if approval != nil {
+		return approval, nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
-	c, _, err := d.Open(ctx, o, caller, "")
+	c, _, err := d.open(ctx, o, ask, nil)
 	var nobody *cheq.NotAskableError
 	switch {
 	case errors.As(err, &nobody):
 		return nil, nil
 	case errors.Is(err, cheq.ErrTooMany):
+		d.recent.full(&ask, now)
 		return nil, fmt.Errorf("%w: %w", pdp.ErrTooManyCases, err)
 	case err != nil:
 		d.Failed(o, err)
 		return nil, err
 	}
+	d.recent.join(&ask, &c, now)
 	return Approval(&c), nil
 }
 
 // Open opens the case of a request that meets these obstacles, or joins it;
 // extends is the case that it prolongs, or "". Errors are [cheq.Service.Open]'s.
 func (d *Desk) Open(ctx context.Context, o *pdp.Obstacles, caller pdp.Caller, extends string) (cheq.Case, bool, error) {
-	if caller.Asks == nil {
-		caller.Asks = &pdp.Asks{}
+	ask := askOf(o, caller)
+	ask.Extends = extends
+	var open []string
+	if caller.Asks != nil {
+		open, ask.BreakGlass = caller.Asks.Open, caller.Asks.BreakGlass
 	}
-	digests, newly, err := d.newly(ctx, o, caller.Asks.Open)
-	if err != nil {
+	return d.open(ctx, o, ask, open)
+}
+
+// open decides first what a yes would newly allow.
+func (d *Desk) open(ctx context.Context, o *pdp.Obstacles, ask cheq.Ask, open []string) (c cheq.Case, joined bool, err error) {
+	if ask.Digests, ask.Newly, err = d.newly(ctx, o, open); err != nil {
 		return cheq.Case{}, false, err
 	}
+	return d.Cases.Open(ctx, ask)
+}
+
+// askOf is the ask for the request alone.
+func askOf(o *pdp.Obstacles, caller pdp.Caller) cheq.Ask {
 	ask := cheq.Ask{
 		Requester: cheq.Person{Tenant: o.Request.Tenant, Name: pap.SubjectName(o.Request.Subject.Type, o.Request.Subject.ID)},
 		Caller:    cheq.Person{Tenant: caller.Tenant, Name: caller.Name},
-		Request:   o.Request, Digests: digests, Newly: newly, Extends: extends,
-		Reason: caller.Asks.Reason, GrantFor: caller.Asks.GrantFor, BreakGlass: caller.Asks.BreakGlass,
+		Request:   o.Request, Digests: []string{o.Digest},
+	}
+	if caller.Asks != nil {
+		ask.Reason, ask.GrantFor = caller.Asks.Reason, caller.Asks.GrantFor
 	}
 	for _, rule := range o.Rules {
 		ask.Opens = append(ask.Opens, cheq.Opening{
@@ -67,7 +91,7 @@ func (d *Desk) Open(ctx context.Context, o *pdp.Obstacles, caller pdp.Caller, ex
 			Message: cheq.Text(rule.Message), Template: rule.Rule.Template,
 		})
 	}
-	return d.Cases.Open(ctx, ask)
+	return ask
 }
 
 // statuses are what answers call a case's states.

@@ -54,6 +54,15 @@ type Webhook struct {
 	AllowInternal bool `koanf:"allow_internal"`
 }
 
+// LoadCases reads a file of these keys alone, as `xiezhi dev` takes it.
+func LoadCases(path string) (Cases, error) {
+	c := Defaults().Cases
+	if err := load(&c, path, EnvPrefix, nil, nil); err != nil {
+		return Cases{}, err
+	}
+	return c, c.validate()
+}
+
 func (c *Cases) validate() error {
 	var errs []error
 	if c.Pending < 1 || c.Hourly < c.Pending {

@@ -35,6 +35,7 @@ type Options struct {
 	Data         string
 	Policies     string // a folder to watch; empty: Shipped
 	Attributes   string // a file for the source "static"; empty: none
+	Channels     string // a file of where people are asked; empty: nowhere but here
 	RegoEngine   string // as rego_engine of `xiezhi serve`; empty: its default
 	ReadyFile    string
 	Shipped      *bundles.Content // the policies that ship with the binary
@@ -75,6 +76,11 @@ func Run(ctx context.Context, o Options) error {
 	o.Data = data
 	server := config.Defaults()
 	server.Listen, server.StreamListen, server.Data, server.StaticAttributes = o.Listen, o.StreamListen, o.Data, o.Attributes
+	if o.Channels != "" {
+		if server.Cases, err = config.LoadCases(o.Channels); err != nil {
+			return err
+		}
+	}
 	if o.RegoEngine != "" {
 		server.RegoEngine = o.RegoEngine
 	}

@@ -20,6 +20,7 @@ func (c *Core) approvals() *httpd.Approvals {
 func (c *Core) settled(u feed.Update) {
 	for i := range u.Records {
 		if r := &u.Records[i]; r.Kind == pap.KindCase {
+			c.desk.Settled(r.Key)
 			c.waiters.Settled(r.Key)
 		}
 	}

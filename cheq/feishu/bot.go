@@ -77,7 +77,7 @@ func New(c Config) (*Bot, error) {
 		return nil, errors.New("feishu: base URL: want https://host, or http:// on loopback")
 	}
 	b := &Bot{
-		config: c, http: newClient(c.HTTPClient), limits: limits{recipients: map[string]*window{}},
+		config: c, http: newClient(c.HTTPClient), token: accessToken{turn: make(chan struct{}, 1)}, limits: limits{recipients: map[string]*window{}},
 		nonces: memory{until: map[string]time.Time{}}, events: memory{until: map[string]time.Time{}},
 	}
 	b.rest = &larkcore.Config{

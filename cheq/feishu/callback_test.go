@@ -368,21 +368,20 @@ func FuzzCallback(f *testing.F) {
 	f.Add([]byte(`{"type":"url_verification","challenge":"x","token":"`+verify+`"}`), byte(3))
 	f.Add([]byte(`{"encrypt":"AAAA"}`), byte(0))
 	f.Add(sealedBody(tapEvent(nil), encrypt), byte(1))
-	r := newRig(f, nil)
 	f.Fuzz(func(t *testing.T, data []byte, how byte) {
+		r := newRig(t, nil)
 		c := call{http.Header{}, data}
 		if how&2 != 0 {
 			c.body = sealedBody(data, encrypt)
 		}
 		if how&1 != 0 {
-			c = signedBody(now, fmt.Sprintf("%x", data)+fmt.Sprint(how, time.Now().UnixNano()), encrypt, c.body)
+			c = signedBody(now, "n", encrypt, c.body)
 		}
-		before := len(r.answers.taken())
 		status, answer := r.do(c)
 		if status != 200 && string(answer) != "{}" || !json.Valid([]byte(answer)) {
 			t.Errorf("%d %s", status, answer)
 		}
-		if how&1 == 0 && len(r.answers.taken()) != before {
+		if how&1 == 0 && len(r.answers.taken()) > 0 {
 			t.Error("an unsigned tap is taken")
 		}
 	})

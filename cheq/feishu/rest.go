@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	larkcore "github.com/larksuite/oapi-sdk-go/v3/core"
@@ -144,7 +143,9 @@ func (b *Bot) call(ctx context.Context, about string, r larkcore.ApiReq, out any
 		}
 		switch {
 		case stale(body.Code) && try == 1:
-			b.token.drop(token)
+			if err := b.token.drop(ctx, token); err != nil {
+				return err
+			}
 		case body.Code != 0 || answer.StatusCode != http.StatusOK:
 			return failure(answer, r.ApiPath, body.Code, body.Msg)
 		case out == nil:
@@ -196,9 +197,19 @@ func hint(h http.Header) time.Duration {
 // one per app id for the whole process, and goes on with one that the platform
 // has refused.
 type accessToken struct {
-	mu    sync.Mutex
+	turn  chan struct{} // holds one while somebody reads or asks for the token
 	value string
 	end   time.Time
+}
+
+// take waits for its turn, no longer than ctx lasts; the caller ends it.
+func (t *accessToken) take(ctx context.Context) (end func(), err error) {
+	select {
+	case t.turn <- struct{}{}:
+		return func() { <-t.turn }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // tokenMargin is how long before its end a token is used no more.
@@ -207,17 +218,24 @@ const tokenMargin = 3 * time.Minute
 // stale reports whether a code means that the token is over.
 func stale(code int) bool { return code == 99991663 || code == 99991664 || code == 99991671 }
 
-func (t *accessToken) drop(value string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+func (t *accessToken) drop(ctx context.Context, value string) error {
+	end, err := t.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
 	if t.value == value {
 		t.value = ""
 	}
+	return nil
 }
 
 func (t *accessToken) get(ctx context.Context, b *Bot) (string, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	end, err := t.take(ctx)
+	if err != nil {
+		return "", fmt.Errorf("feishu: access token: %w", err)
+	}
+	defer end()
 	now := b.config.Now()
 	if t.value != "" && now.Before(t.end) {
 		return t.value, nil

@@ -124,6 +124,31 @@ func TestARefusedTokenIsReplacedOnce(t *testing.T) {
 	}
 }
 
+func TestAWaitForTheTokenEndsWithItsContext(t *testing.T) {
+	asked, answer := make(chan struct{}), make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		close(asked)
+		<-answer
+	}))
+	defer server.Close()
+	r := newRig(t, func(c *Config) { c.BaseURL = server.URL })
+	first := make(chan error)
+	go func() {
+		_, err := r.Send(context.Background(), "chat:oc_1", "k", sample())
+		first <- err
+	}()
+	<-asked
+	ended, end := context.WithCancel(context.Background())
+	end()
+	if _, err := r.Send(ended, "chat:oc_1", "k", sample()); !errors.Is(err, context.Canceled) {
+		t.Errorf("the second: %v", err)
+	}
+	close(answer)
+	if err := <-first; err == nil {
+		t.Error("the first is sent without a token")
+	}
+}
+
 func TestATokenEndsBeforeItsTime(t *testing.T) {
 	clock := now
 	p := &platform{status: http.StatusOK, answer: `{"code":0,"data":{"message_id":"om_1"}}`}

@@ -56,12 +56,22 @@ func (a *Answers) Answer(ctx context.Context, t cheq.Tap) (cheq.View, error) {
 	var who cheq.Person
 	var tenant string
 	vote := cheq.Vote{Yes: t.Yes, Reason: t.Reason, Channel: t.Channel, Platform: t.Platform, Message: t.Message, Shown: t.Shown}
-	_, err := a.config.Cases.VoteBy(ctx, t.Case, vote, func(tx cheq.Tx, c *cheq.Case) (cheq.Person, error) {
-		var err error
-		tenant = c.Tenant
-		who, err = a.voter(ctx, tx, c, &t)
-		return who, err
-	})
+	count := func() error {
+		_, err := a.config.Cases.VoteBy(ctx, t.Case, vote, func(tx cheq.Tx, c *cheq.Case) (cheq.Person, error) {
+			var err error
+			tenant = c.Tenant
+			who, err = a.voter(ctx, tx, c, &t)
+			return who, err
+		})
+		return err
+	}
+	err := count()
+	for range unsentTries {
+		if !errors.Is(err, errUnsent) || !pause(ctx, unsentPause) {
+			break
+		}
+		err = count()
+	}
 	why := refusal(err)
 	if why != "" {
 		a.refuse(attempt{t.Channel, t.Platform, who, tenant, "cheq.answer", "cheq:" + t.Case, why}, err)
@@ -117,6 +127,28 @@ func tenantOf(c *cheq.Case) string {
 	return c.Tenant
 }
 
+// errUnsent means that a message is on its way there of which nobody has noted
+// yet which it is: who answers within that moment is a program, or quick.
+var errUnsent = fmt.Errorf("its id is not noted yet: %w", cheq.ErrMessage)
+
+// How long an answer waits for the message's id.
+const (
+	unsentTries = 6
+	unsentPause = 100 * time.Millisecond
+)
+
+// pause reports whether the time passed before ctx ended.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
 // sentFor returns nil if the message that was answered is the one that was
 // sent for the case, in the place where it was sent.
 func sentFor(tx cheq.Tx, c *cheq.Case, t *cheq.Tap) error {
@@ -126,7 +158,11 @@ func sentFor(tx cheq.Tx, c *cheq.Case, t *cheq.Tap) error {
 	}
 	for i := range deliveries {
 		d := &deliveries[i]
-		if d.Channel == t.Channel && d.To == t.To && d.Message != "" && d.Message == t.Message {
+		switch {
+		case d.Channel != t.Channel || d.To != t.To:
+		case d.Message == "":
+			return fmt.Errorf("message %q in %q: %w", t.Message, t.To, errUnsent)
+		case d.Message == t.Message:
 			return nil
 		}
 	}

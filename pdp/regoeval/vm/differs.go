@@ -18,11 +18,13 @@ func check(c *ast.Compiler, policy *ir.Policy, query ast.Body) error {
 	for _, f := range policy.Funcs.Funcs {
 		planned[ruleName(f.Name)] = true
 	}
+	var rules []*ast.Rule
 	for _, m := range c.Modules {
 		for _, r := range m.Rules {
 			if !isPlanned(r, planned) {
 				continue
 			}
+			rules = append(rules, r)
 			if err := indexed(r, c, func(t *ast.Term) bool { return c.ComprehensionIndex(t) != nil }); err != nil {
 				return err
 			}
@@ -31,7 +33,7 @@ func check(c *ast.Compiler, policy *ir.Policy, query ast.Body) error {
 			}
 		}
 	}
-	if err := cmp.Or(skipped(query, c), misplaced(query, c), ranging(query, c), asValue(query, c)); err != nil || len(query) == 1 {
+	if err := cmp.Or(unsettled(rules, query, c), skipped(query, c), misplaced(query, c), ranging(query, c), asValue(query, c)); err != nil || len(query) == 1 {
 		return err // no variable comes before its comprehensions
 	}
 	return indexed(query, c, func(*ast.Term) bool { return true })
@@ -83,17 +85,17 @@ var harmless = []string{
 	"is_array", "is_boolean", "is_null", "is_number", "is_object", "is_set", "is_string",
 }
 
-// mayFail reports whether evaluating the comprehension calls anything that may.
-func mayFail(comprehension *ast.Term, c *ast.Compiler) (may bool) {
+// mayFail reports whether evaluating the closure calls anything that may.
+func mayFail(closure any, c *ast.Compiler) (may bool) {
 	calls := map[*ast.Term]bool{}
-	ast.WalkExprs(comprehension, func(e *ast.Expr) bool {
+	ast.WalkExprs(closure, func(e *ast.Expr) bool {
 		if e.IsCall() {
 			calls[e.OperatorTerm()] = true
 			may = may || !slices.Contains(harmless, e.Operator().String())
 		}
 		return may
 	})
-	ast.WalkTerms(comprehension, func(t *ast.Term) bool {
+	ast.WalkTerms(closure, func(t *ast.Term) bool {
 		if ref, ok := t.Value.(ast.Ref); ok && !calls[t] {
 			may = may || reachesRules(ref, c)
 		}

@@ -116,4 +116,7 @@ func TestTheGlassBreaksOnlyWhereATemplateLetsIt(t *testing.T) {
 	if err != nil || joined || c.ID == ordinary.ID || d.store.cases[ordinary.ID].State != Cancelled {
 		t.Errorf("the emergency joined what was asked before: %t, %v", joined, err)
 	}
+	if again, joined, err := d.Open(t.Context(), ask("sha256:r")); err != nil || !joined || again.ID != c.ID {
+		t.Errorf("what is asked again in an emergency is not the emergency's: %t, %v", joined, err)
+	}
 }

@@ -25,6 +25,8 @@ type Ask struct {
 	Authors  []Person
 	GrantFor time.Duration // 0: as the templates say
 	Extends  string        // a case
+	// Change is the change of policy that is asked about; nil: it is none.
+	Change *Change
 	// BreakGlass asks by this template, in an emergency, and not by those that
 	// the rules name.
 	BreakGlass string
@@ -70,7 +72,8 @@ func (s *Service) Open(ctx context.Context, ask Ask) (c Case, joined bool, err e
 }
 
 // join reports whether the case is still one that answers the ask: the same
-// rules stand in the way, and its time is not over. What is over is settled.
+// rules stand in the way, it asks for no less, such as in an emergency or with
+// members left open, and its time is not over. What is over is settled.
 func (s *Service) join(tx Tx, c *Case, ask Ask, now time.Time) (bool, error) {
 	if err := s.settle(tx, c, now); err != nil {
 		return false, err
@@ -78,7 +81,10 @@ func (s *Service) join(tx Tx, c *Case, ask Ask, now time.Time) (bool, error) {
 	if c.State.Settled() {
 		return false, keep(tx, c, now)
 	}
-	same := c.BreakGlass == ask.BreakGlass && len(c.Opens) == len(ask.Opens) && slices.Equal(c.Digests, ask.Digests)
+	same := (ask.BreakGlass == "" || ask.BreakGlass == c.BreakGlass) && len(c.Opens) == len(ask.Opens)
+	for _, digest := range ask.Digests {
+		same = same && slices.Contains(c.Digests, digest)
+	}
 	for _, o := range ask.Opens {
 		same = same && slices.ContainsFunc(c.Opens, func(known Opening) bool { return known.RuleRef == o.RuleRef && known.Effect == o.Effect })
 	}
@@ -101,6 +107,7 @@ func (s *Service) begin(tx Tx, ask Ask, now time.Time) (Case, error) {
 		ID: "cheq-" + strings.ToLower(s.NewID()), Tenant: ask.Request.Tenant, State: Pending,
 		Requester: ask.Requester, Caller: ask.Caller, Reason: ask.Reason,
 		Request: ask.Request, Digests: ask.Digests, Newly: ask.Newly, Opens: slices.Clone(ask.Opens), OpenedAt: now, Extends: ask.Extends,
+		Change: ask.Change,
 	}
 	if ask.BreakGlass != "" {
 		if err := c.emergency(tx, ask.BreakGlass); err != nil {

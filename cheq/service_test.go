@@ -431,3 +431,20 @@ func checkApproved(t *rapid.T, d *desk, c *Case) {
 		t.Fatalf("the grant is wider than what was shown: %+v", g)
 	}
 }
+
+func TestAnAskForLessJoinsAndForMoreDoesNot(t *testing.T) {
+	d := newDesk(t)
+	wide := ask("sha256:r")
+	wide.Digests = append(wide.Digests, "sha256:s")
+	first, _, err := d.Open(t.Context(), wide)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, joined, err := d.Open(t.Context(), ask("sha256:r")); err != nil || !joined || c.ID != first.ID {
+		t.Errorf("an ask for one of two requests: joined %t, %v", joined, err)
+	}
+	wide.Digests = append(wide.Digests, "sha256:t")
+	if c, joined, err := d.Open(t.Context(), wide); err != nil || joined || c.ID == first.ID || d.store.cases[first.ID].State != Cancelled {
+		t.Errorf("an ask for a third: joined %t, %v", joined, err)
+	}
+}

@@ -26,12 +26,19 @@ import (
 type installation struct {
 	server
 	dir, listen, streamListen string
+	more                      []string // flags
 	process                   *process.Server
 }
 
 func install(t *testing.T, folder string) *installation {
 	t.Helper()
-	i := &installation{server: server{t: t, policies: folder}, dir: t.TempDir()}
+	return installWith(t, folder)
+}
+
+// installWith installs with more flags.
+func installWith(t *testing.T, folder string, more ...string) *installation {
+	t.Helper()
+	i := &installation{server: server{t: t, policies: folder}, dir: t.TempDir(), more: more}
 	for _, address := range []*string{&i.listen, &i.streamListen} {
 		var err error
 		if *address, err = process.FreeAddress(); err != nil {
@@ -52,8 +59,8 @@ func (i *installation) data() string { return filepath.Join(i.dir, "data") }
 func (i *installation) run() {
 	i.t.Helper()
 	folder, ready := i.t.TempDir(), filepath.Join(i.t.TempDir(), "ready.json")
-	cmd := exec.Command(xiezhi, "dev", "--listen", i.listen, "--stream-listen", i.streamListen,
-		"--data", i.data(), "--policies", i.policies, "--ready-file", ready)
+	cmd := exec.Command(xiezhi, append([]string{"dev", "--listen", i.listen, "--stream-listen", i.streamListen,
+		"--data", i.data(), "--policies", i.policies, "--ready-file", ready}, i.more...)...)
 	var err error
 	if i.process, err = process.Start(i.t.Context(), cmd, folder, syscall.SIGTERM, i.readReady(ready)); err != nil {
 		i.t.Fatal(err)

@@ -42,6 +42,8 @@ type Obstacles struct {
 
 	Request authz.Request
 	Digest  string
+	// Context names the members of the context that Digest covers.
+	Context []string
 	Rules   []Obstacle // that a grant would open: reviews, and DENYs that are waivable
 	Fixed   []authz.Reason
 }
@@ -63,7 +65,7 @@ func (q *question) obstacles(d *authz.Decision) (*Obstacles, error) {
 		return nil, err
 	}
 	request, told := q.recorded(d)
-	o := &Obstacles{Snapshot: q.snapshot, Asked: q.original, Request: request, Digest: digest.String()}
+	o := &Obstacles{Snapshot: q.snapshot, Asked: q.original, Request: request, Digest: digest.String(), Context: boundContext(q.matched)}
 	seen := map[string]bool{}
 	for i := range told.Reasons {
 		r := &told.Reasons[i]

@@ -27,12 +27,15 @@ func requestDigest(req *authz.Request, contextMembers []string) (bundles.Digest,
 			bound.Context = bound.Context.With(name, v)
 		}
 	}
-	canonical, err := jcs.Transform(bound.Value().AppendJSON(nil))
+	canonical, err := Canonical(bound.Value())
 	if err != nil {
 		return bundles.Digest{}, fmt.Errorf("canonical form of the request: %w", err)
 	}
 	return sha256.Sum256(canonical), nil
 }
+
+// Canonical returns the RFC 8785 form of a value.
+func Canonical(v authz.Value) ([]byte, error) { return jcs.Transform(v.AppendJSON(nil)) }
 
 // boundContext lists the context members that a digest covers: each that an
 // applicable policy reads and does not itself list as unbound.

@@ -34,6 +34,13 @@ type Server struct {
 	// a proxy in the same trust domain that ends TLS.
 	InsecureListen bool `koanf:"insecure_listen"`
 
+	// PublicURL is how callers reach the API, without a final slash, where a
+	// proxy stands before it; empty: as each call names it.
+	PublicURL string `koanf:"public_url"`
+	// ARAPVersion is the version of AuthZEN's Access Request and Approval
+	// Profile that is served, one of ARAPVersions.
+	ARAPVersion string `koanf:"arap_version"`
+
 	// StreamListen is the address of the stream to PEPs, host:port, served
 	// with the same certificate. StreamURL is where PEPs reach it from outside
 	// ("wss://xiezhi.example:8081"); empty: as the listener is.
@@ -100,12 +107,19 @@ const MaxGrantStale = 30 * time.Second
 // Defaults are the values of keys that nobody sets.
 func Defaults() Server {
 	return Server{
-		Listen: "127.0.0.1:8080", StreamListen: "127.0.0.1:8081", GrantStale: MaxGrantStale, StaleBound: time.Hour, Data: "/var/lib/xiezhi",
+		Listen: "127.0.0.1:8080", ARAPVersion: ARAPVersions[0], StreamListen: "127.0.0.1:8081", GrantStale: MaxGrantStale, StaleBound: time.Hour, Data: "/var/lib/xiezhi",
 		Policies: Policies{Poll: time.Minute, Subject: "service:git"},
 		Cases:    Cases{Pending: 5, Hourly: 20, Feishu: Feishu{URL: "https://open.feishu.cn", Way: FeishuWays[0]}}, Budget: 500 * time.Millisecond, RegoEngine: RegoEngines[0],
 		GrantCeiling: 24 * time.Hour, SpoolMaxBytes: 1 << 30, LogLevel: "info", LogFormat: "text",
 	}
 }
+
+// ARAPVersions are what arap_version may be; the first is what it is unless it
+// is set.
+var ARAPVersions = []string{"draft-1", ARAPOff}
+
+// ARAPOff serves no access requests.
+const ARAPOff = "off"
 
 // RegoEngines are what rego_engine may be; the first is what it is unless it is
 // set.
@@ -180,6 +194,12 @@ func (s *Server) Validate() error {
 	errs := s.validateStream()
 	if err := s.validateListen("listen", s.Listen); err != nil {
 		errs = append(errs, err)
+	}
+	if u, err := url.Parse(s.PublicURL); s.PublicURL != "" && (err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.HasSuffix(s.PublicURL, "/")) {
+		errs = append(errs, errors.New("public_url: want a URL such as https://xiezhi.example, without a final slash"))
+	}
+	if !slices.Contains(ARAPVersions, s.ARAPVersion) {
+		errs = append(errs, fmt.Errorf("arap_version: %q: want %s", s.ARAPVersion, strings.Join(ARAPVersions, " or ")))
 	}
 	if (s.TLSCert == "") != (s.TLSKey == "") {
 		errs = append(errs, errors.New("tls_cert and tls_key: give both or neither"))

@@ -65,6 +65,7 @@ func (c *call) authzenSingle(tenant string, body authz.Value) error {
 	if err := c.mayDecide(&req); err != nil {
 		return err
 	}
+	approval, shown := c.withoutApproval(&req)
 	caller, err := c.idempotencyKey()
 	if err != nil {
 		return err
@@ -75,7 +76,8 @@ func (c *call) authzenSingle(tenant string, body authz.Value) error {
 	}
 	c.setRevision(d.Revision)
 	c.setDecided(d.Decided)
-	c.answerJSON(http.StatusOK, func(buf []byte) []byte { return appendAuthZEN(buf, &d.Decision) })
+	more := c.explain(req, &d.Decision, approval, shown)
+	c.answerJSON(http.StatusOK, func(buf []byte) []byte { return appendAuthZEN(buf, &d.Decision, more) })
 	return nil
 }
 
@@ -113,6 +115,7 @@ func (c *call) authzenEvaluations() error {
 		q := &questions[i]
 		if q.req, q.err = authzenRequest(tenant, body, items.Index(i)); q.err == nil {
 			q.err = rights.mayDecide(&q.req)
+			c.withoutApproval(&q.req)
 		} else {
 			q.err = under(itemPath(i), q.err)
 		}
@@ -136,19 +139,24 @@ func (c *call) authzenEvaluations() error {
 }
 
 // appendAuthZEN appends {"decision", "context"}: the context is our whole
-// answer, so that a PEP that reads it learns reasons and obligations.
-func appendAuthZEN(buf []byte, d *authz.Decision) []byte {
+// answer, so that a PEP that reads it learns reasons and obligations. more are
+// further members of it with the brace that closes them, or none.
+func appendAuthZEN(buf []byte, d *authz.Decision, more []byte) []byte {
 	if d.Allowed() {
 		buf = append(buf, `{"decision":true,"context":`...)
 	} else {
 		buf = append(buf, `{"decision":false,"context":`...)
 	}
-	return append(d.AppendJSON(buf), '}')
+	buf = d.AppendJSON(buf)
+	if len(more) > 0 {
+		buf = append(append(buf[:len(buf)-1], ','), more...)
+	}
+	return append(buf, '}')
 }
 
 func (c *call) appendAuthZENItem(buf []byte, a *answered) []byte {
 	if a.err == nil {
-		return appendAuthZEN(buf, &a.Decision)
+		return appendAuthZEN(buf, &a.Decision, nil)
 	}
 	p := c.itemProblem(a.err)
 	buf = fmt.Appendf(buf, `{"decision":false,"context":{"error":{"status":%d,"message":`, p.Status)
@@ -256,11 +264,18 @@ func (c *call) authzenConfiguration() error {
 	if err != nil {
 		return err
 	}
-	return c.answer(http.StatusOK, struct {
-		PDP         string `json:"policy_decision_point"`
-		Evaluation  string `json:"access_evaluation_endpoint"`
-		Evaluations string `json:"access_evaluations_endpoint"`
-	}{base, base + "/access/v1/evaluation", base + "/access/v1/evaluations"})
+	metadata := struct {
+		PDP            string   `json:"policy_decision_point"`
+		Evaluation     string   `json:"access_evaluation_endpoint"`
+		Evaluations    string   `json:"access_evaluations_endpoint"`
+		AccessRequests string   `json:"access_request_endpoint,omitempty"`
+		Keys           string   `json:"jwks_uri,omitempty"`
+		Capabilities   []string `json:"capabilities,omitempty"`
+	}{PDP: base, Evaluation: base + "/access/v1/evaluation", Evaluations: base + "/access/v1/evaluations"}
+	if c.config.AccessRequests != nil && c.config.Approvals != nil {
+		metadata.AccessRequests, metadata.Keys, metadata.Capabilities = base+arapPath, base+jwksPath, []string{arapCapability}
+	}
+	return c.answer(http.StatusOK, metadata)
 }
 
 // baseURL is how the caller reaches this server.

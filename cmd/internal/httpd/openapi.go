@@ -127,6 +127,9 @@ func (r *Route) responses() object {
 	if r.Joined {
 		responses["200"] = success
 	}
+	if r.Operation == "submitAccessRequest" {
+		responses["201"] = success // it has ended already
+	}
 	if r.Operation == "readiness" {
 		responses["503"] = object{"description": "Not ready", "content": object{"application/json": schemaRef(r.Answer)}}
 	}

@@ -80,6 +80,7 @@ var problems = []struct {
 	{is: errRevisionUnknown, status: http.StatusBadRequest, code: "revision_unknown", title: "No revision is so new"},
 	{is: pdp.ErrRevisionUnavailable, status: http.StatusServiceUnavailable, code: "revision_unavailable", title: "The revision is not available here yet"},
 	{is: errApprovalsUnavailable, status: http.StatusNotImplemented, code: "approvals_unavailable", title: "Approvals are not available"},
+	{is: errNoAccessRequests, status: http.StatusNotImplemented, code: "access_requests_unavailable", title: "Access requests are not served"},
 	{is: errNoCases, status: http.StatusNotImplemented, code: "approvals_unavailable", title: "Approvals are not available"},
 	{is: errNothingToAsk, status: http.StatusConflict, code: "nothing_to_ask", title: "There is nothing to ask"},
 	{is: cheq.ErrNotFound, status: http.StatusNotFound, code: "not_found"},
@@ -247,6 +248,11 @@ func closing(reasons []authz.Reason) []authz.Reason {
 func (c *call) fail(err error) {
 	c.auditRefusal(err)
 	p, hidden := problemOf(err)
+	if c.route.ARAP {
+		p = profiled(err, p)
+		_, own := arapProblems[p.Code]
+		hidden = hidden && !own
+	}
 	id := c.requestID(c.fiber)
 	if hidden {
 		p.Detail = "the cause is in the server's log, under request id " + id

@@ -22,10 +22,12 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/xiezhi-project/xiezhi/bundles"
+	"github.com/xiezhi-project/xiezhi/bundles/trust"
 	"github.com/xiezhi-project/xiezhi/cheq"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/access"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/admin"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/approvals"
+	"github.com/xiezhi-project/xiezhi/cmd/internal/arap"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/engine"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/feed"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/preview"
@@ -275,6 +277,11 @@ func assemble(t testing.TB, dir string, config Config) *rig {
 	} else if config.Approvals == noApprovals {
 		config.Approvals = nil
 	}
+	if config.AccessRequests == nil {
+		config.AccessRequests = &arap.Tokens{Ring: func() *trust.Ring { return ring(t) }, Now: func() time.Time { return time.Now().Add(time.Duration(r.ahead.Load())) }}
+	} else if config.AccessRequests == noAccessRequests {
+		config.AccessRequests = nil
+	}
 	config.Guard, config.PDP, config.PAP, config.Store = r.node.guard, r.node.pdp, r.node.pap, r.node.store
 	config.Preview = preview.New(preview.Config{
 		Store: r.node.store, Compile: compiler.Compile, CompileRestriction: compiler.Restriction, Now: time.Now,
@@ -285,6 +292,25 @@ func assemble(t testing.TB, dir string, config Config) *rig {
 	}
 	r.schema = newSchemas(t, r.openapi)
 	return r
+}
+
+// noAccessRequests is of a server that does not serve the profile.
+var noAccessRequests = &arap.Tokens{}
+
+// keys are shared by all tests, since none changes them.
+var keys struct {
+	once sync.Once
+	ring *trust.Ring
+	err  error
+}
+
+func ring(t testing.TB) *trust.Ring {
+	t.Helper()
+	keys.once.Do(func() { keys.ring, keys.err = trust.NewRing(filepath.Join(t.TempDir(), "keys"), "rig", time.Now()) })
+	if keys.err != nil {
+		t.Fatal(keys.err)
+	}
+	return keys.ring
 }
 
 // seed is a database that populate filled, and the tokens in it.

@@ -29,6 +29,9 @@ type Route struct {
 
 	// AuthZEN doors follow their standard in what they refuse and how.
 	AuthZEN bool
+	// ARAP doors refuse with the problems of the Access Request and Approval
+	// Profile.
+	ARAP bool
 	// OPA doors answer as the REST API of OPA, refusals too.
 	OPA bool
 	// Replay keeps the answer under the caller's Idempotency-Key.
@@ -42,7 +45,7 @@ type Route struct {
 // Routes returns the table.
 func Routes() []Route {
 	return slices.Concat(
-		decisionRoutes(), dataRoutes(), policyRoutes(), sourceRoutes(), releaseRoutes(), rolloutRoutes(), pepRoutes(), dynamicRoutes(), cheqRoutes(), callbackRoutes(),
+		decisionRoutes(), dataRoutes(), policyRoutes(), sourceRoutes(), releaseRoutes(), rolloutRoutes(), pepRoutes(), dynamicRoutes(), cheqRoutes(), arapRoutes(), callbackRoutes(),
 		directoryRoutes(), tokenRoutes(), auditRoutes(), serviceRoutes(),
 	)
 }

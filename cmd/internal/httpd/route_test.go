@@ -35,7 +35,7 @@ func TestARouteWithoutARightCannotBeRegistered(t *testing.T) {
 }
 
 func TestPublicRoutesAreTheseAndNoOthers(t *testing.T) {
-	want := []string{"/.well-known/authzen-configuration", "/.well-known/xiezhi", "/api/v1/channels/{channel}", "/api/v1/policy/source/webhook", "/healthz", "/openapi.json", "/readyz"}
+	want := []string{"/.well-known/authzen-configuration", "/.well-known/xiezhi", "/access/v1/jwks", "/api/v1/channels/{channel}", "/api/v1/policy/source/webhook", "/healthz", "/openapi.json", "/readyz"}
 	var public []string
 	for _, r := range Routes() {
 		if r.Public {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/xiezhi-project/xiezhi/bundles"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/access"
+	"github.com/xiezhi-project/xiezhi/cmd/internal/arap"
 	"github.com/xiezhi-project/xiezhi/pap"
 	"github.com/xiezhi-project/xiezhi/pdp"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
@@ -77,6 +78,9 @@ type Config struct {
 
 	// Approvals asks people; nil: this server cannot, and refuses to wait.
 	Approvals *Approvals
+	// AccessRequests signs what AuthZEN's Access Request and Approval Profile
+	// hands out; nil: the profile is not served.
+	AccessRequests *arap.Tokens
 	// Callbacks are what chat platforms call, by the channel's name.
 	Callbacks map[string]Callback
 	// Source is the policy repository that this server follows; nil: none.

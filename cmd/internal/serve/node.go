@@ -176,6 +176,7 @@ func Open(ctx context.Context, c config.Server, log *slog.Logger) (*Node, error)
 	}
 	n.http, err = httpd.New(httpd.Config{
 		Source: sourceOf(n.source), LoadAttributes: core.loadAttributes(), Approvals: core.approvals(), Callbacks: n.channels.callbacks,
+		AccessRequests: n.accessRequests(c), PublicURL: c.PublicURL,
 		Guard: core.guard, PDP: core.PDP, PAP: core.PAP, Store: store, Preview: preview.New(preview.Config{
 			Store: store, Compile: core.policies.Compile, CompileRestriction: core.policies.Restriction, Now: time.Now,
 		}),

@@ -27,6 +27,8 @@ type Card struct {
 	Uses      int             `json:"uses,omitempty"`
 	DecideBy  time.Time       `json:"decide_by"`
 	Extends   string          `json:"extends,omitempty"`
+	// Change is the change of policy that a yes is about.
+	Change *Change `json:"change,omitempty"`
 	// BreakGlass names the template of an emergency.
 	BreakGlass string `json:"break_glass,omitempty"`
 }
@@ -36,7 +38,7 @@ func (c *Case) Card() Card {
 	return Card{
 		Case: c.ID, Tenant: c.Tenant, Requester: c.Requester, Caller: c.Caller, Reason: c.Reason,
 		Request: c.Request.AppendJSON(nil), Digests: c.Digests, Opens: c.Opens, Newly: c.Newly,
-		GrantFor: c.GrantFor, Uses: c.Uses, DecideBy: c.DecideBy.UTC(), Extends: c.Extends, BreakGlass: c.BreakGlass,
+		GrantFor: c.GrantFor, Uses: c.Uses, DecideBy: c.DecideBy.UTC(), Extends: c.Extends, BreakGlass: c.BreakGlass, Change: c.Change,
 	}
 }
 

@@ -33,6 +33,8 @@ type Case struct {
 	Uses     int           `json:"uses,omitempty"`
 	// Extends is the case whose grant this one would prolong.
 	Extends string `json:"extends,omitempty"`
+	// Change is the change of policy that it is about; nil: it is none.
+	Change *Change `json:"change,omitempty"`
 	// Shown is the digest of what approvers see ([Card.Digest]).
 	Shown string `json:"shown"`
 
@@ -46,7 +48,7 @@ type Case struct {
 
 	SettledAt time.Time `json:"settled_at,omitzero"`
 	// Cause says in one word why it ended so: "votes", "time", "requester",
-	// "rule_changed", "template_changed".
+	// "rule_changed", "template_changed", "asked_anew", "outdated".
 	Cause    string    `json:"cause,omitempty"`
 	Grant    string    `json:"grant,omitempty"` // that was minted
 	GrantEnd time.Time `json:"grant_end,omitzero"`

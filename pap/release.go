@@ -60,21 +60,11 @@ func (s *Service) Publish(ctx context.Context, actor Actor, p Publication) (Rele
 			return Release{}, authz.Revision{}, err
 		}
 	}
-	return s.publish(ctx, actor, base, content, next, Release{Note: p.Note}, func(tx Tx, number uint64) error {
-		for _, d := range drafts {
-			newest, err := tx.Document(d.Path)
-			if err != nil {
-				return err
-			}
-			if newest.Version != d.Version {
-				return fmt.Errorf("document %s: %w", d.Path, ErrVersion)
-			}
-			if err := tx.MarkPublished(d.Path, d.Version, number); err != nil {
-				return err
-			}
-		}
-		return s.startRollout(tx, actor, number, p, concerned)
-	})
+	proposal := Proposal{Drafts: []ProposedDraft{}, Stages: p.Stages, MinStage: p.MinStage, Tenants: p.Tenants, Concerned: concerned}
+	for _, d := range drafts {
+		proposal.Drafts = append(proposal.Drafts, ProposedDraft{d.Path, d.Version})
+	}
+	return s.publish(ctx, actor, base, content, next, Release{Note: p.Note}, &proposal)
 }
 
 // PublishContent publishes a whole folder: what changed against the newest
@@ -85,9 +75,7 @@ func (s *Service) PublishContent(ctx context.Context, actor Actor, next *bundles
 	if err != nil {
 		return Release{}, authz.Revision{}, err
 	}
-	return s.publish(ctx, actor, base, content, next, Release{Note: note, Unreviewed: unreviewed}, func(tx Tx, number uint64) error {
-		return s.writeDocuments(tx, actor, content.Diff(next), number)
-	})
+	return s.publish(ctx, actor, base, content, next, Release{Note: note, Unreviewed: unreviewed}, &Proposal{})
 }
 
 // Restore publishes the content of an older release as the next one. Numbers
@@ -102,13 +90,13 @@ func (s *Service) Restore(ctx context.Context, actor Actor, number uint64) (Rele
 		return Release{}, authz.Revision{}, err
 	}
 	restored := Release{Restores: number, Note: fmt.Sprintf("restores release %d", number)}
-	return s.publish(ctx, actor, base, content, next, restored, func(tx Tx, number uint64) error {
-		return s.writeDocuments(tx, actor, content.Diff(next), number)
-	})
+	return s.publish(ctx, actor, base, content, next, restored, &Proposal{})
 }
 
-// publish is the one way to a release: rights, gate, transaction.
-func (s *Service) publish(ctx context.Context, actor Actor, base uint64, content, next *bundles.Content, r Release, also func(tx Tx, number uint64) error) (Release, authz.Revision, error) {
+// publish is the one way to a release: rights, gate, people, transaction. The
+// proposal says what is published with it, and the case that people said yes
+// in, if they were asked; without one nobody is.
+func (s *Service) publish(ctx context.Context, actor Actor, base uint64, content, next *bundles.Content, r Release, p *Proposal) (Release, authz.Revision, error) {
 	changes := content.Diff(next)
 	if len(changes) == 0 {
 		return Release{}, authz.Revision{}, ErrNothingToPublish
@@ -127,6 +115,11 @@ func (s *Service) publish(ctx context.Context, actor Actor, base uint64, content
 	if err != nil {
 		return Release{}, authz.Revision{}, err
 	}
+	if p == nil {
+		p = &Proposal{}
+	} else if err := s.review(ctx, actor, Change{base, content, next, changes, candidate, r, p.Case}, p); err != nil {
+		return Release{}, authz.Revision{}, err
+	}
 	r.Number, r.Digest, r.CreatedAt = base+1, next.Digest(), s.Now().UTC()
 	if r.Author == "" {
 		r.Author = actor.Name // a commit has an author of its own
@@ -135,6 +128,9 @@ func (s *Service) publish(ctx context.Context, actor Actor, base uint64, content
 	detail := map[string]any{"digest": r.Digest, "changed": paths, "note": r.Note, "unreviewed": r.Unreviewed, "restores": r.Restores}
 	if r.Commit != "" {
 		detail["source"], detail["commit"], detail["author"] = r.Source, r.Commit, r.Author
+	}
+	if p.Case != "" {
+		detail["case"] = p.Case
 	}
 	revision, err := s.change(ctx, actor, auditEntry{"release.publish", onlyTenant(changes), fmt.Sprintf("release:%d", r.Number), detail}, func(tx Tx) error {
 		head, err := tx.Head()
@@ -158,12 +154,37 @@ func (s *Service) publish(ctx context.Context, actor Actor, base uint64, content
 		if err := s.endChangedGrants(tx, candidate); err != nil {
 			return err
 		}
-		return also(tx, r.Number)
+		return s.alongside(tx, actor, changes, r.Number, p)
 	})
 	if err == nil {
 		s.newest.keep(r, next)
 	}
 	return r, revision, err
+}
+
+// alongside writes what a release brings beside itself.
+func (s *Service) alongside(tx Tx, actor Actor, changes []bundles.Change, number uint64, p *Proposal) error {
+	if p.Case != "" {
+		if err := s.became(tx, p.Case, number); err != nil {
+			return err
+		}
+	}
+	if p.Drafts == nil {
+		return s.writeDocuments(tx, actor, changes, number)
+	}
+	for _, d := range p.Drafts {
+		newest, err := tx.Document(d.Path)
+		if err != nil {
+			return err
+		}
+		if newest.Version != d.Version && p.Case == "" { // what people said yes to is fixed
+			return fmt.Errorf("document %s: %w", d.Path, ErrVersion)
+		}
+		if err := tx.MarkPublished(d.Path, d.Version, number); err != nil {
+			return err
+		}
+	}
+	return s.startRollout(tx, actor, number, Publication{Stages: p.Stages, MinStage: p.MinStage, Tenants: p.Tenants}, p.Concerned)
 }
 
 // mayPublish asks for the right of every layer and tenant that changes.

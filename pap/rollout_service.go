@@ -276,11 +276,8 @@ func (s *Service) takeBack(ctx context.Context, r *Rollout) (authz.Revision, err
 	if err != nil {
 		return authz.Revision{}, err
 	}
-	actor := rolloutActor()
 	restored := Release{Restores: r.Base, Note: fmt.Sprintf("restores release %d: the rollout of release %d was halted: %s", r.Base, r.Release, r.Reason)}
-	_, revision, err := s.publish(ctx, actor, r.Release, base, next, restored, func(tx Tx, number uint64) error {
-		return s.writeDocuments(tx, actor, base.Diff(next), number)
-	})
+	_, revision, err := s.publish(ctx, rolloutActor(), r.Release, base, next, restored, nil) // asked of nobody: it goes back
 	if errors.Is(err, ErrVersion) {
 		return authz.Revision{}, errStepped // another node published it meanwhile
 	}

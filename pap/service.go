@@ -73,7 +73,7 @@ type RuleInfo struct {
 	Platform bool
 }
 
-// Config is what a Service is handed; every field but Ceiling is required.
+// Config is what a Service is handed; every field but Review and Ceiling is required.
 type Config struct {
 	Store     Store
 	PEPStore  PEPStore
@@ -81,6 +81,10 @@ type Config struct {
 	Gate      Gate
 	// Active returns the release in force here, or nil.
 	Active func() Candidate
+	// Review says whether people must say yes before a change is published: nil,
+	// or a [*NeedsReviewError] with their case, or why it is refused. nil: nobody
+	// is ever asked.
+	Review func(ctx context.Context, actor Actor, c Change) error
 	// CheckRestriction compiles a restriction's conditions; its error is an
 	// *authz.FieldError.
 	CheckRestriction func(r authz.Restriction) error

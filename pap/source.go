@@ -71,9 +71,7 @@ func (s *Service) PublishCommit(ctx context.Context, actor Actor, c Commit) (Rel
 		return Release{}, authz.Revision{}, &CommitError{Files: faults[:min(len(faults), maxCommitFaults)]}
 	}
 	r := Release{Note: c.Note, Source: c.Source, Commit: c.ID, Author: c.Author}
-	return s.publish(ctx, actor, base, current, next, r, func(tx Tx, number uint64) error {
-		return s.writeDocuments(tx, actor, current.Diff(next), number)
-	})
+	return s.publish(ctx, actor, base, current, next, r, &Proposal{})
 }
 
 // sourcePlace is what one right to publish covers.

@@ -182,7 +182,9 @@ func TestTheMatrixKnowsEveryRightOfTheSchema(t *testing.T) {
 	}
 	var declared []string
 	for _, m := range regexp.MustCompile(`"([a-z_.]+)"`).FindAllStringSubmatch(withoutComments(string(text)), -1) {
-		declared = append(declared, m[1])
+		if m[1] != "release.change" { // nobody's right: a question about a release
+			declared = append(declared, m[1])
+		}
 	}
 	slices.Sort(declared)
 	want := slices.Sorted(slices.Values(rights))

@@ -162,6 +162,11 @@ func policies(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
+	for _, name := range []string{"changes.cedar", "changes_cases.yaml"} { // nobody is there to be asked
+		if err := os.Remove(filepath.Join(folder, "self", name)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := os.WriteFile(filepath.Join(folder, markerFile), []byte(marker(1)), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -241,6 +241,11 @@ func policies(t *testing.T, more map[string]string) string {
 			t.Fatal(err)
 		}
 	}
+	for _, name := range []string{"changes.cedar", "changes_cases.yaml"} { // nobody is there to be asked
+		if err := os.Remove(filepath.Join(folder, "self", name)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for path, text := range more {
 		write(t, filepath.Join(folder, path), text)
 	}

@@ -81,7 +81,11 @@ func publishShipped(ctx context.Context, s *pap.Service, actor pap.Actor, shippe
 	return release.Number, err
 }
 
-// withSelf replaces the folder self/ of current by that of shipped.
+// changeTemplate is what the shipped self policies name beside their folder.
+const changeTemplate = "approvals/policy-change.yaml"
+
+// withSelf replaces the folder self/ of current by that of shipped, with the
+// approval template that it names where current has none.
 func withSelf(current, shipped *bundles.Content) (*bundles.Content, error) {
 	var files []bundles.File
 	for _, f := range current.Files() {
@@ -89,8 +93,9 @@ func withSelf(current, shipped *bundles.Content) (*bundles.Content, error) {
 			files = append(files, f)
 		}
 	}
+	_, err := current.File(changeTemplate)
 	for _, f := range shipped.Files() {
-		if strings.HasPrefix(f.Path, "self/") {
+		if strings.HasPrefix(f.Path, "self/") || f.Path == changeTemplate && err != nil {
 			files = append(files, f)
 		}
 	}

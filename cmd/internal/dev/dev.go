@@ -88,6 +88,7 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	node.PublishUnreviewed()
 	s := session{Options: o, node: node, actor: admin.LocalActor()}
 	ready, err := s.prepare(ctx, "http://"+listener.Addr().String())
 	if err != nil {

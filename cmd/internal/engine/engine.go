@@ -104,14 +104,21 @@ func (e *Engine) Candidate(ctx context.Context, content *bundles.Content) (*pdp.
 // A tenant's cases do not hold up others' releases: they could be slow, and by
 // expecting ALLOW they could keep a guardrail from being tightened.
 func (e *Engine) Gate(ctx context.Context, content *bundles.Content, changed []string) (*pdp.Release, error) {
+	release, _, err := e.GateReport(ctx, content, changed)
+	return release, err
+}
+
+// GateReport is Gate, and says how the tests of what passes came out.
+func (e *Engine) GateReport(ctx context.Context, content *bundles.Content, changed []string) (*pdp.Release, *policytest.Report, error) {
 	release, err := e.Candidate(ctx, content)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if report := e.Test(ctx, release, policytest.Options{Only: heldTo(changed), NoCoverage: true}); !report.OK() {
-		return nil, report.AsFaults()
+	report := e.Test(ctx, release, policytest.Options{Only: heldTo(changed), NoCoverage: true})
+	if !report.OK() {
+		return nil, nil, report.AsFaults()
 	}
-	return release, nil
+	return release, report, nil
 }
 
 // heldTo lists the folders whose tests a change is held to; nil is all.

@@ -127,6 +127,9 @@ func (r *Route) responses() object {
 	if r.Joined {
 		responses["200"] = success
 	}
+	if r.Waiting != "" {
+		responses["202"] = object{"description": "People must say yes first", "content": object{"application/json": schemaRef(r.Waiting)}}
+	}
 	if r.Operation == "submitAccessRequest" {
 		responses["201"] = success // it has ended already
 	}

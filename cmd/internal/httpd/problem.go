@@ -107,6 +107,7 @@ var problems = []struct {
 	{is: pap.ErrRolloutHalted, status: http.StatusConflict, code: "rollout_halted", title: "The rollout was halted"},
 	{is: pap.ErrNoRollout, status: http.StatusConflict, code: "no_rollout", title: "No such rollout is running"},
 	{is: pap.ErrAmbiguous, status: http.StatusConflict, code: "ambiguous", title: "The name is not unique"},
+	{is: pap.ErrNeedsReview, status: http.StatusConflict, code: "needs_review", title: "People must say yes first"},
 	{is: pap.ErrNothingToPublish, status: http.StatusConflict, code: "nothing_to_publish", title: "Nothing to publish"},
 	{is: pap.ErrConflict, status: http.StatusConflict, code: "already_exists", title: "It already exists"},
 	{is: pap.ErrNotFound, status: http.StatusNotFound, code: "not_found"},

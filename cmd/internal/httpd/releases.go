@@ -22,7 +22,7 @@ func releaseRoutes() []Route {
 			Rights:  slices.Concat(publishRights, []string{rightRollout}),
 			Summary: "Publish drafts: parse, compile, run test cases, store, activate; a fault changes nothing",
 			Headers: []string{"Idempotency-Key"}, Body: "Publication",
-			Status: http.StatusCreated, Answer: "PublishedRelease", Replay: true, handle: (*call).publishRelease,
+			Status: http.StatusCreated, Waiting: "WaitingRelease", Answer: "PublishedRelease", Replay: true, handle: (*call).publishRelease,
 		},
 		{
 			Method: http.MethodGet, Path: "/api/v1/releases", Operation: "listReleases", Rights: []string{"release.read"},
@@ -41,7 +41,7 @@ func releaseRoutes() []Route {
 			Method: http.MethodPost, Path: "/api/v1/releases/{number}/restore", Operation: "restoreRelease",
 			Rights:  publishRights,
 			Summary: "Publish the content of an older release as the next one", Headers: []string{"Idempotency-Key"},
-			Status: http.StatusCreated, Answer: "PublishedRelease", Replay: true, handle: (*call).restoreRelease,
+			Status: http.StatusCreated, Waiting: "WaitingRelease", Answer: "PublishedRelease", Replay: true, handle: (*call).restoreRelease,
 		},
 	}
 }
@@ -96,10 +96,20 @@ func (c *call) mayPublish() error {
 	return refused
 }
 
+// waitingRelease is a publication that people must say yes to first.
+type waitingRelease struct {
+	Case   string `json:"case"`
+	Status string `json:"status"`
+}
+
 // published answers without the list of files, which a release read gives.
 func (c *call) published(release pap.Release, revision authz.Revision, err error) error {
-	if errors.Is(err, pap.ErrVersion) {
+	var needs *pap.NeedsReviewError
+	switch {
+	case errors.Is(err, pap.ErrVersion):
 		return errRaced
+	case errors.As(err, &needs) && needs.Case != "":
+		return c.answer(http.StatusAccepted, waitingRelease{needs.Case, authz.ApprovalPending})
 	}
 	release.Files = nil
 	return c.changed(http.StatusCreated, release, revision, err)

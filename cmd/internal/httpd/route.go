@@ -25,6 +25,7 @@ type Route struct {
 	Body    string   // name of the schema of the request body, or empty
 	Status  int      // of success
 	Joined  bool     // success is 200, too, where there is such an object already
+	Waiting string   // name of the schema of the answer 202, where people must say yes first
 	Answer  string   // name of the schema of the answer, or empty for text
 
 	// AuthZEN doors follow their standard in what they refuse and how.

@@ -15,6 +15,7 @@ import (
 	"github.com/xiezhi-project/xiezhi/cheq"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/access"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/approvals"
+	"github.com/xiezhi-project/xiezhi/cmd/internal/changes"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/config"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/engine"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/feed"
@@ -62,6 +63,7 @@ type Node struct {
 	push  *push
 	// channels are where cases are shown, and answered.
 	channels *channels
+	changes  *changes.Desk     // where publications wait for people
 	source   *gitsource.Source // nil where none is configured
 	http     *httpd.Server
 	log      *slog.Logger
@@ -144,7 +146,7 @@ func OpenCore(ctx context.Context, c config.Server, store Store, recorder pdp.Re
 // active is the release in force, as pap sees it.
 func (c *Core) active() pap.Candidate {
 	if s := c.PDP.Active(); s != nil {
-		return candidate{s}
+		return candidate{snapshot: s}
 	}
 	return nil
 }
@@ -164,7 +166,7 @@ func Open(ctx context.Context, c config.Server, log *slog.Logger) (*Node, error)
 	if err != nil {
 		return nil, errors.Join(err, closeSpool(records), store.Close())
 	}
-	n := &Node{Core: core, spool: records, log: log}
+	n := &Node{Core: core, spool: records, log: log, changes: core.reviewChanges()}
 	if n.push, err = openPush(ctx, c, core, recorder{records}, log); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
@@ -205,6 +207,9 @@ func (n *Node) Serve(ctx context.Context, listener net.Listener) error {
 	background.Go(func() { n.channels.run(running) })
 	background.Go(func() {
 		again(running, n.log, sweepEvery, n.sweep, "cannot look after the cases that are due; it is tried again")
+	})
+	background.Go(func() {
+		again(running, n.log, sweepEvery, n.changes.Sweep, "cannot look after the changes that wait for people; it is tried again")
 	})
 	if n.source != nil {
 		background.Go(func() { n.source.Run(running) })

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/xiezhi-project/xiezhi/bundles"
+	"github.com/xiezhi-project/xiezhi/cheq"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/access"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/engine"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/httpd"
@@ -50,7 +51,7 @@ type gate struct {
 }
 
 func (g gate) Check(ctx context.Context, content *bundles.Content, changed []string) (pap.Candidate, error) {
-	release, err := g.policies.Gate(ctx, content, changed)
+	release, report, err := g.policies.GateReport(ctx, content, changed)
 	if err != nil {
 		return nil, err
 	}
@@ -59,12 +60,13 @@ func (g gate) Check(ctx context.Context, content *bundles.Content, changed []str
 		return nil, err
 	}
 	g.policies.gated.Store(release)
-	return candidate{snapshot}, nil
+	return candidate{snapshot, cheq.Tests{Passed: report.Passed, Failed: len(report.Failed)}}, nil
 }
 
 // candidate is a snapshot as pap sees it.
 type candidate struct {
 	snapshot *pdp.Snapshot
+	tests    cheq.Tests // of one that passed the gate
 }
 
 func (c candidate) Number() uint64 { return c.snapshot.Release.Number }

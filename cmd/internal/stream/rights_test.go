@@ -165,7 +165,7 @@ func (r *real) populate() {
 	}
 	var files []bundles.File
 	for _, f := range shipped.Files() {
-		if strings.HasPrefix(f.Path, "self/") {
+		if strings.HasPrefix(f.Path, "self/") && !strings.HasPrefix(f.Path, "self/changes") { // nobody is asked here
 			files = append(files, f)
 		}
 	}

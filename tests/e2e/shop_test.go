@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -27,6 +28,7 @@ type installation struct {
 	server
 	dir, listen, streamListen string
 	more                      []string // flags
+	fault                     string   // the moment at which it dies, and the file that lets it; "" never
 	process                   *process.Server
 }
 
@@ -59,8 +61,13 @@ func (i *installation) data() string { return filepath.Join(i.dir, "data") }
 func (i *installation) run() {
 	i.t.Helper()
 	folder, ready := i.t.TempDir(), filepath.Join(i.t.TempDir(), "ready.json")
-	cmd := exec.Command(xiezhi, append([]string{"dev", "--listen", i.listen, "--stream-listen", i.streamListen,
+	program := xiezhi
+	if i.fault != "" {
+		program += "-faults"
+	}
+	cmd := exec.Command(program, append([]string{"dev", "--listen", i.listen, "--stream-listen", i.streamListen,
 		"--data", i.data(), "--policies", i.policies, "--ready-file", ready}, i.more...)...)
+	cmd.Env = append(os.Environ(), "XIEZHI_TEST_FAULT="+i.fault)
 	var err error
 	if i.process, err = process.Start(i.t.Context(), cmd, folder, syscall.SIGTERM, i.readReady(ready)); err != nil {
 		i.t.Fatal(err)

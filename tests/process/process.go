@@ -90,6 +90,9 @@ func (s *Server) await(ctx context.Context, ready func(context.Context) error) e
 // PID is the process's id.
 func (s *Server) PID() int { return s.cmd.Process.Pid }
 
+// Exited is closed once the process has ended, however it did.
+func (s *Server) Exited() <-chan struct{} { return s.exited }
+
 // End sends the server a signal and returns how it ended. Its files stay until
 // [Server.Stop]. A server that does not end is killed, which is an error.
 func (s *Server) End(signal os.Signal) (*os.ProcessState, error) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/xiezhi-project/xiezhi/cheq"
+	"github.com/xiezhi-project/xiezhi/cmd/internal/fault"
 	"github.com/xiezhi-project/xiezhi/pap"
 	"github.com/xiezhi-project/xiezhi/pdp"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
@@ -137,6 +138,7 @@ func (t *transaction) PutCase(c cheq.Case) error {
 	if err := t.Rows.PutCase(c); err != nil || !c.State.Settled() {
 		return err
 	}
+	fault.Point("case settled")
 	return pap.PutCaseEnd(t.tx, c.ID, c.Tenant, c.SettledAt, pap.CaseEnd{State: string(c.State), Grant: c.Grant})
 }
 

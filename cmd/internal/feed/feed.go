@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"github.com/xiezhi-project/xiezhi/bundles"
+	"github.com/xiezhi-project/xiezhi/cmd/internal/fault"
 	"github.com/xiezhi-project/xiezhi/pap"
 	"github.com/xiezhi-project/xiezhi/pdp"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
@@ -234,10 +235,14 @@ func (f *Feed) apply(ctx context.Context, u update) error {
 	if u.Release != nil {
 		f.newest, f.files, f.content = u.Release.Number, u.Release.Files, u.Content
 	}
+	if changed {
+		fault.Point("log read")
+	}
 	if f.config.Distribute != nil {
 		f.config.Distribute(u.Update)
 	}
 	if changed {
+		fault.Point("log distributed")
 		f.activate()
 	}
 	if u.content != nil {

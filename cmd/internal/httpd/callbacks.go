@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"net/http"
+
+	"github.com/xiezhi-project/xiezhi/cmd/internal/fault"
 )
 
 // Callback takes a call of a chat platform, which it authenticates itself: the
@@ -38,6 +40,7 @@ func (c *call) callChannel() error {
 		return httpError(http.StatusRequestEntityTooLarge)
 	}
 	status, answer := take(c.ctx, c.header, body)
+	fault.Point("answer taken")
 	c.answerJSON(status, func(buf []byte) []byte { return append(buf, answer...) })
 	return nil
 }

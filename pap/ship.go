@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base32"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -243,13 +244,19 @@ const markLength = 4
 // stay different.
 func ReserveID(id string) string {
 	at, rest := id[:ulidTimeLen], id[ulidTimeLen+markLength:]
-	sum := sha256.Sum256([]byte("xiezhi reserved id\x00" + at + rest))
-	return at + crockford(sum[:5])[:markLength] + rest
+	var buf [64]byte
+	sum := sha256.Sum256(append(append(append(buf[:0], "xiezhi reserved id\x00"...), at...), rest...))
+	bits := binary.BigEndian.Uint32(sum[:])
+	reserved := append(buf[:0], at...)
+	for i := range markLength {
+		reserved = append(reserved, ulidAlphabet[bits>>(27-5*i)&31])
+	}
+	return string(append(reserved, rest...))
 }
 
 // IsReservedID reports whether an id is one that ReserveID makes.
 func IsReservedID(id string) bool { return len(id) == ulidLength && ReserveID(id) == id }
 
-func crockford(data []byte) string {
-	return base32.NewEncoding(ulidAlphabet).WithPadding(base32.NoPadding).EncodeToString(data)
-}
+var crockfordEncoding = base32.NewEncoding(ulidAlphabet).WithPadding(base32.NoPadding)
+
+func crockford(data []byte) string { return crockfordEncoding.EncodeToString(data) }

@@ -280,7 +280,7 @@ func (f *Feed) compile(ctx context.Context, number uint64, content *bundles.Cont
 func (f *Feed) activate() {
 	if f.release != nil {
 		f.config.PDP.Activate(&pdp.Snapshot{
-			Release: f.release, Dynamic: f.dynamic, Position: f.position, Directory: Roles{f.config.Directory},
+			Release: f.release, Dynamic: f.dynamic, Position: f.position, Directory: RolesOf(f.config.Directory),
 		})
 	}
 }
@@ -314,19 +314,3 @@ func DynamicChange(records []pap.Record, compile func(*authz.Restriction) pdp.Pr
 	}
 	return change, nil
 }
-
-// Roles is the directory as an attribute source: it knows subject.roles.
-type Roles struct {
-	Directory *pap.Directory
-}
-
-// Attribute returns the roles bound to the subject in the request's tenant.
-func (r Roles) Attribute(_ context.Context, q pdp.AttributeQuery) (authz.Value, bool, error) {
-	if q.Name != "subject.roles" {
-		return authz.Value{}, false, fmt.Errorf("the directory does not know %s", q.Name)
-	}
-	return authz.Strings(r.Directory.Roles(q.Tenant, pap.SubjectName(q.Entity.Type, q.Entity.ID))...), true, nil
-}
-
-// Local reports that answers come from memory.
-func (Roles) Local() bool { return true }

@@ -108,7 +108,7 @@ func (p *Preview) At(ctx context.Context, r authz.Revision) (*pdp.Snapshot, erro
 	}
 	return &pdp.Snapshot{
 		Release: release.Numbered(r.Release), Dynamic: (&pdp.Dynamic{}).With(change, p.config.Now()),
-		Position: r.Position, Directory: feed.Roles{Directory: directory},
+		Position: r.Position, Directory: feed.RolesOf(directory),
 	}, nil
 }
 

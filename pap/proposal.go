@@ -100,6 +100,15 @@ func (s *Service) changeProposal(ctx context.Context, id string, edit func(p *Pr
 	})
 }
 
+// Proposal returns a case's proposal, or ErrNotFound.
+func (s *Service) Proposal(ctx context.Context, id string) (p Proposal, err error) {
+	err = s.Store.View(ctx, func(tx Tx) error {
+		p, err = get[Proposal](tx, KindProposal, id)
+		return err
+	})
+	return p, err
+}
+
 // OpenProposals follows the proposals that are not done. The zero value is
 // ready; it serves one goroutine.
 type OpenProposals struct {

@@ -253,7 +253,7 @@ func (s *Service) NewestOfSource(ctx context.Context, source string, after uint6
 type SourceResult string
 
 const (
-	SourceWaiting     SourceResult = "waiting"     // nothing was fetched yet
+	SourceWaiting     SourceResult = "waiting"     // nothing was fetched yet, or people must say yes first
 	SourcePending     SourceResult = "pending"     // being checked
 	SourcePublished   SourceResult = "published"   // it is a release
 	SourceUnchanged   SourceResult = "unchanged"   // it changes no policy

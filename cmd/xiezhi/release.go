@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
 
 // release is what the server says of one.
@@ -23,6 +25,19 @@ type release struct {
 	Commit     string    `json:"commit,omitempty"`
 	CreatedAt  time.Time `json:"created_at"`
 	Revision   string    `json:"revision,omitempty"`
+	// Case is the case of a release that waits for people; it has nothing else.
+	Case string `json:"case,omitempty"`
+}
+
+// waits prints where a release waits for people.
+func (r *release) waits(cmd *cobra.Command) error {
+	if wantsJSON(cmd) {
+		return printJSON(cmd, map[string]string{"case": r.Case, "status": authz.ApprovalPending})
+	}
+	p := newPrinter(cmd)
+	p.line("people must say yes first: case %s; it is published by itself then", r.Case)
+	p.line("look at it: xiezhi cheq show %s", r.Case)
+	return p.err
 }
 
 func newRelease() *cobra.Command {
@@ -189,6 +204,9 @@ ended because a rule changed stay ended.`,
 			var made release
 			if err := server.send(cmd.Context(), http.MethodPost, "/api/v1/releases/"+url.PathEscape(args[0])+"/restore", nil, &made); err != nil {
 				return err
+			}
+			if made.Case != "" {
+				return made.waits(cmd)
 			}
 			if wantsJSON(cmd) {
 				return printJSON(cmd, made)

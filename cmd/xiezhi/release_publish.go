@@ -67,6 +67,9 @@ rejects it. With --await the command ends when a quorum of the PEPs holds it.`,
 			if err != nil {
 				return err
 			}
+			if made.Case != "" {
+				return made.waits(cmd)
+			}
 			if err := printPublished(cmd, made, changed); err != nil || len(changed) == 0 {
 				return err
 			}

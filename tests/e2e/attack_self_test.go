@@ -114,7 +114,7 @@ func TestPublishingASelfPolicyIsTheAdministrators(t *testing.T) {
 
 func TestASelfPolicyThatLeavesNoAdministratorIsRefused(t *testing.T) {
 	t.Parallel()
-	s := start(t, nil)
+	s := start(t, files{"self/changes_cases.yaml": ""}) // what it expects nobody could publish
 	shipped := shipped(t, "self")[rights]
 	release := s.release()
 	none := `@id("nobody")

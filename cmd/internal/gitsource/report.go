@@ -77,6 +77,24 @@ func (s *Source) settled(c *commit, result pap.SourceResult, release pap.Release
 	return nil
 }
 
+// waits notes that people must say yes to a commit first.
+func (s *Source) waits(c *commit, id string) {
+	reason := "it waits for people to say yes: case " + id
+	news := s.news(c.id, pap.SourceWaiting, reason)
+	s.set(func(st *pap.SourceStatus) {
+		st.Result, st.Reason, st.Faults, st.Failures = pap.SourceWaiting, reason, nil, 0
+		st.CheckedAt = s.config.Now().UTC()
+		if news || st.Seen == nil {
+			st.Seen = s.seen(c)
+		}
+	})
+	if !news {
+		return
+	}
+	s.config.Log.Info("a commit of the policy source waits for people", "source", s.name, "commit", c.id.String(), "author", c.author, "case", id)
+	s.notifier.tell(report{Commit: c.id.String(), State: statePending, Description: reason})
+}
+
 // refuse notes that a commit does not pass. Errors that are no refusal come
 // back: they may be better next time.
 func (s *Source) refuse(ctx context.Context, head plumbing.Hash, err error) error {

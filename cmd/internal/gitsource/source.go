@@ -23,6 +23,7 @@ type Publisher interface {
 	PublishCommit(ctx context.Context, actor pap.Actor, c pap.Commit) (pap.Release, authz.Revision, error)
 	NewestOfSource(ctx context.Context, source string, after uint64) (pap.Release, error)
 	NewestNumber(ctx context.Context) (uint64, error)
+	Proposal(ctx context.Context, id string) (pap.Proposal, error)
 }
 
 // Config is what a Source is handed. Address, Data, Poll, Publisher, Actor, Now
@@ -70,11 +71,13 @@ type Source struct {
 	turn  chan struct{} // holds a value while a round is under way
 	wake  chan struct{}
 	clone *clone // of the round under way
-	// refused is the head whose policies did not pass, and over which release;
-	// a round that nobody asked for does not compile them again.
+	// refused is the head whose policies did not pass, or wait for people in a
+	// case, and over which release; a round that nobody asked for does not
+	// compile them again.
 	refused struct {
-		head plumbing.Hash
-		base uint64
+		head  plumbing.Hash
+		base  uint64
+		waits string
 	}
 	told told        // what was said last
 	last pap.Release // of this source, as far as is known
@@ -282,17 +285,25 @@ func (s *Source) settle(ctx context.Context, head plumbing.Hash, asked bool) err
 		return err
 	}
 	if !asked && s.refused.head == head && s.refused.base == base {
+		if err := s.answered(ctx, head); err != nil {
+			return err
+		}
 		s.checked()
 		return nil
 	}
 	s.begin(c)
 	release, err := s.publish(ctx, c)
+	var needs *pap.NeedsReviewError
 	switch {
+	case errors.As(err, &needs) && needs.Case != "":
+		s.refused.head, s.refused.base, s.refused.waits = head, base, needs.Case
+		s.waits(c, needs.Case)
+		return nil
 	case errors.Is(err, pap.ErrNothingToPublish):
 		return s.settled(c, pap.SourceUnchanged, s.last)
 	case err != nil && isRefusal(err):
 		if isFaulty(err) {
-			s.refused.head, s.refused.base = head, base
+			s.refused.head, s.refused.base, s.refused.waits = head, base, ""
 		}
 		return s.refuse(ctx, head, err)
 	case err != nil:
@@ -302,6 +313,27 @@ func (s *Source) settle(ctx context.Context, head plumbing.Hash, asked bool) err
 	s.last = release
 	s.config.Log.Info("published from the policy source", "source", s.name, "commit", release.Commit, "author", release.Author, "release", release.Number)
 	return s.settled(c, pap.SourcePublished, release)
+}
+
+// answered looks at what people say to a commit that waits. One that they said
+// no to is refused; one that cannot be published any more is tried anew.
+func (s *Source) answered(ctx context.Context, head plumbing.Hash) error {
+	id := s.refused.waits
+	if id == "" {
+		return nil
+	}
+	p, err := s.config.Publisher.Proposal(ctx, id)
+	if err != nil {
+		return fmt.Errorf("read what became of case %s: %w", id, err)
+	}
+	switch p.State {
+	case pap.ProposalDropped:
+		s.refused.waits = ""
+		return s.refuse(ctx, head, refuse("", "people did not say yes to it: case %s is %s", id, p.Reason))
+	case pap.ProposalOutdated:
+		s.refused.head, s.refused.waits = plumbing.ZeroHash, ""
+	}
+	return nil
 }
 
 // findLast looks for the newest release of this source, above the one that is

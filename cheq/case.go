@@ -1,6 +1,7 @@
 package cheq
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
@@ -127,6 +128,29 @@ func (c *Case) minted(g *authz.Grant) error {
 	c.Grant, c.GrantEnd = g.ID, g.Validity.End
 	c.Due = c.after()
 	return nil
+}
+
+// lookAtGrant notes that the grant ended otherwise than by time and through
+// the case: its last use was taken, or somebody else ended it.
+func (c *Case) lookAtGrant(tx Tx, now time.Time) error {
+	if c.Yield != Live {
+		return nil
+	}
+	is, why, err := tx.Grant(c.Grant)
+	if err != nil {
+		return fmt.Errorf("case %s: what became of its grant: %w", c.ID, err)
+	}
+	action := "grant.end"
+	switch is {
+	case Live:
+		return nil
+	case UsedUp:
+		action = "grant.used_up"
+	}
+	if err := c.EndGrant(is); err != nil {
+		return err
+	}
+	return tx.Note(c, Event{At: now, Action: action, Detail: why})
 }
 
 // EndGrant notes how the grant ended.

@@ -31,6 +31,11 @@ func (s *Service) Extend(ctx context.Context, id string, e Extension) (Case, boo
 		if old.Yield != Live || !s.Now().Before(old.GrantEnd) {
 			return fmt.Errorf("case %s has no live grant to extend: %w", id, ErrSettled)
 		}
+		if is, _, err := tx.Grant(old.Grant); err != nil {
+			return err
+		} else if is != Live {
+			return fmt.Errorf("the grant of case %s has ended: %w", id, ErrSettled)
+		}
 		for _, o := range old.Opens {
 			if tx.Rule(old.Tenant, o.Rule) != o.Digest {
 				return &NotAskableError{o.Rule, "it changed since the case was approved: ask anew"}

@@ -63,7 +63,7 @@ var (
 
 // change runs fn on one case in a transaction and stores what it made of it.
 // What fn settles stays settled though fn returns [ErrSettled]: a case that was
-// found over is over.
+// found over is over. So is a grant that ended without its case.
 func (s *Service) change(ctx context.Context, id string, fn func(tx Tx, c *Case, now time.Time) error) (Case, error) {
 	var c Case
 	var refusal error
@@ -72,13 +72,18 @@ func (s *Service) change(ctx context.Context, id string, fn func(tx Tx, c *Case,
 		if c, err = tx.Case(id); err != nil {
 			return fmt.Errorf("case %s: %w", id, err)
 		}
-		before, now := c.State, s.Now().UTC()
+		state, yield, now := c.State, c.Yield, s.Now().UTC()
+		if err := c.lookAtGrant(tx, now); err != nil {
+			return err
+		}
 		refusal = fn(tx, &c, now)
+		ended := c.State != state || c.Yield != yield
 		switch {
 		case errors.Is(refusal, errSame):
-			refusal = nil
-			return nil
-		case refusal != nil && (!errors.Is(refusal, ErrSettled) || c.State == before):
+			if refusal = nil; !ended {
+				return nil
+			}
+		case refusal != nil && (!errors.Is(refusal, ErrSettled) || !ended):
 			return refusal
 		}
 		return keep(tx, &c, now)

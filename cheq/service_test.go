@@ -22,6 +22,7 @@ type memory struct {
 	mu     sync.Mutex
 	cases  map[string]Case
 	grants map[string]authz.Grant
+	spent  map[string]bool // grants whose last use is taken
 	events map[string][]Event
 	outbox map[string]Delivery // by Key
 	// crash fails the next transaction before it is stored, or after.
@@ -33,7 +34,7 @@ var errCrash = errors.New("the node is gone")
 func (m *memory) Update(_ context.Context, fn func(Tx) error) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	tx := &memory{world: m.world, cases: maps.Clone(m.cases), grants: maps.Clone(m.grants), events: maps.Clone(m.events), outbox: maps.Clone(m.outbox)}
+	tx := &memory{world: m.world, cases: maps.Clone(m.cases), grants: maps.Clone(m.grants), events: maps.Clone(m.events), spent: m.spent, outbox: maps.Clone(m.outbox)}
 	if err := fn(tx); err != nil {
 		return err
 	}
@@ -119,6 +120,17 @@ func (m *memory) Note(c *Case, e Event) error {
 }
 
 func (m *memory) Mint(g authz.Grant) error { m.grants[g.ID] = g; return nil }
+
+func (m *memory) Grant(id string) (Yield, string, error) {
+	switch g := m.grants[id]; {
+	case g.Ended != nil:
+		return Revoked, g.EndedReason, nil
+	case m.spent[id]:
+		return UsedUp, "", nil
+	default:
+		return Live, "", nil
+	}
+}
 
 func (m *memory) EndGrant(id, why string, at time.Time) error {
 	g := m.grants[id]

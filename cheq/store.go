@@ -29,6 +29,9 @@ type Tx interface {
 	// Mint stores a grant; EndGrant ends one.
 	Mint(g authz.Grant) error
 	EndGrant(id, why string, at time.Time) error
+	// Grant says what became of a minted grant, beside that time passes: it is
+	// Live, UsedUp, or Revoked, and then why.
+	Grant(id string) (is Yield, why string, err error)
 }
 
 // Rows are the cases and their timelines, as a database keeps them. Lists hold

@@ -34,6 +34,70 @@ func EndApproved(tx Tx, id, why string, at time.Time) error {
 	return err
 }
 
+// CaseGrants is what cases need to know of the grants that they minted. The
+// transactions of both databases implement it.
+type CaseGrants interface {
+	// WakeCase makes an approved case due at once. A case that is not there, or
+	// not approved, stays as it is.
+	WakeCase(id string) error
+	// CountedUses is how many uses of a grant were counted.
+	CountedUses(grant string) (int, error)
+}
+
+func caseGrants(tx Tx) (CaseGrants, error) {
+	cases, ok := tx.(CaseGrants)
+	if !ok {
+		return nil, fmt.Errorf("%T keeps no cases", tx)
+	}
+	return cases, nil
+}
+
+// putEnded stores a grant that ended, and has its case looked at.
+func putEnded(tx Tx, g *authz.Grant, at time.Time) error {
+	if err := put(tx, KindGrant, g.ID, g.Tenant, at, g); err != nil {
+		return err
+	}
+	id, ok := g.Case()
+	if !ok {
+		return nil
+	}
+	cases, err := caseGrants(tx)
+	if err != nil {
+		return err
+	}
+	return cases.WakeCase(id)
+}
+
+// usedUp has the case looked at whose grant's last use was counted.
+func usedUp(tx Tx, g *authz.Grant) error {
+	id, ok := g.Case()
+	if !ok {
+		return nil
+	}
+	cases, err := caseGrants(tx)
+	if err != nil {
+		return err
+	}
+	if counted, err := cases.CountedUses(g.ID); err != nil || counted < g.Uses {
+		return err
+	}
+	return cases.WakeCase(id)
+}
+
+// ApprovedGrant returns a grant that an approval minted, as it is stored, and
+// whether its last use is taken.
+func ApprovedGrant(tx Tx, id string) (g authz.Grant, spent bool, err error) {
+	if g, err = get[authz.Grant](tx, KindGrant, id); err != nil || g.Uses == 0 {
+		return g, false, err
+	}
+	cases, err := caseGrants(tx)
+	if err != nil {
+		return g, false, err
+	}
+	counted, err := cases.CountedUses(id)
+	return g, counted >= g.Uses, err
+}
+
 // PutCaseEnd tells all nodes that a case ended.
 func PutCaseEnd(tx Tx, id, tenant string, at time.Time, end CaseEnd) error {
 	return put(tx, KindCase, id, tenant, at, end)

@@ -295,7 +295,7 @@ func endIn(tx Tx, kind Kind, id, tenant, why string, now time.Time) (time.Time, 
 			return g.Validity.End, err
 		}
 		g.Ended, g.EndedReason = &now, "revoked by "+why
-		return g.Validity.End, put(tx, kind, id, tenant, now, g)
+		return g.Validity.End, putEnded(tx, &g, now)
 	}
 	r, err := get[authz.Restriction](tx, kind, id)
 	if err != nil || r.Ended != nil {
@@ -387,6 +387,8 @@ func (s *Service) CountUses(ctx context.Context, grants []*authz.Grant, useKey s
 			}
 			if !counted {
 				spent = append(spent, g.ID)
+			} else if err := usedUp(tx, &newest); err != nil {
+				return err
 			}
 		}
 		if len(spent) > 0 {

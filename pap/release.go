@@ -321,7 +321,7 @@ func (s *Service) endChangedGrants(tx Tx, candidate Candidate) error {
 				continue
 			}
 			g.Ended, g.EndedReason = &now, "rule "+changed+" changed"
-			if err := put(tx, KindGrant, g.ID, g.Tenant, now, g); err != nil {
+			if err := putEnded(tx, &g, now); err != nil {
 				return err
 			}
 		}

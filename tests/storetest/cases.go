@@ -101,6 +101,7 @@ func testCases(t *testing.T, d Driver) {
 		same(t, "recent, at most", len(must[[]cheq.Case](t)(r.Recent(me, "acme", first.OpenedAt, 1))), 1)
 		same(t, "due without the settled one", must[[]string](t)(r.Due(now.Add(3*time.Minute), 10)), []string{second.ID, other.ID})
 	})
+	testCaseGrants(t, store, second, other)
 	twin := sampleCase(5)
 	twin.Digests = second.Digests
 	err := store.Update(t.Context(), func(tx pap.Tx) error { return rows(t, tx).PutCase(twin) })
@@ -136,6 +137,46 @@ func testTimelines(t *testing.T, d Driver) {
 		same(t, "another's", len(must[[]cheq.Event](t)(rows(t, tx).Timeline("cheq-002", 10))), 0)
 		if err := rows(t, tx).Note(&c, e); err == nil {
 			t.Error("a view writes")
+		}
+	})
+}
+
+// testCaseGrants wakes a case that is approved, and one that waits.
+func testCaseGrants(t *testing.T, store pap.Store, approved, waits cheq.Case) {
+	t.Helper()
+	grants := func(tx pap.Tx) pap.CaseGrants {
+		g, ok := tx.(pap.CaseGrants)
+		if !ok {
+			t.Fatalf("%T knows of no grants of cases", tx)
+		}
+		return g
+	}
+	update(t, store, func(tx pap.Tx) {
+		before := approved
+		approved.State, approved.Due = cheq.Approved, now.Add(time.Hour)
+		if err := rows(t, tx).PutCase(approved); err != nil {
+			t.Fatal(err)
+		}
+		soon := must[[]string](t)(rows(t, tx).Due(now.Add(2*time.Minute), 10))
+		for _, id := range []string{approved.ID, waits.ID, "cheq-none"} {
+			if err := grants(tx).WakeCase(id); err != nil {
+				t.Fatal(err)
+			}
+		}
+		same(t, "due before it is woken", len(soon), 0)
+		same(t, "due when it is woken", must[[]string](t)(rows(t, tx).Due(now.Add(2*time.Minute), 10)), []string{approved.ID})
+		for _, key := range []string{"one", "two", "two"} {
+			must[bool](t)(tx.UseGrant("grt-case", key, 5))
+		}
+		same(t, "counted", must[int](t)(grants(tx).CountedUses("grt-case")), 2)
+		same(t, "none counted", must[int](t)(grants(tx).CountedUses("grt-other")), 0)
+		if err := rows(t, tx).PutCase(before); err != nil {
+			t.Fatal(err)
+		}
+	})
+	view(t, store, func(tx pap.Tx) {
+		if grants(tx).WakeCase(approved.ID) == nil {
+			t.Error("a view wakes a case")
 		}
 	})
 }

@@ -172,6 +172,21 @@ func actor(who cheq.Person) string {
 // Mint implements [cheq.Tx].
 func (t *transaction) Mint(g authz.Grant) error { return pap.MintApproved(t.tx, g) }
 
+// Grant implements [cheq.Tx].
+func (t *transaction) Grant(id string) (is cheq.Yield, why string, err error) {
+	g, spent, err := pap.ApprovedGrant(t.tx, id)
+	switch {
+	case err != nil:
+		return cheq.NoYield, "", err
+	case g.Ended != nil:
+		return cheq.Revoked, g.EndedReason, nil
+	case spent:
+		return cheq.UsedUp, "", nil
+	default:
+		return cheq.Live, "", nil
+	}
+}
+
 // EndGrant implements [cheq.Tx].
 func (t *transaction) EndGrant(id, why string, at time.Time) error {
 	return pap.EndApproved(t.tx, id, why, at)

@@ -123,6 +123,28 @@ func (t *transaction) Due(now time.Time, limit int) ([]string, error) {
 	return list, nil
 }
 
+// WakeCase implements [pap.CaseGrants].
+func (t *transaction) WakeCase(id string) error {
+	if err := t.mayWrite(pap.CheckKeys(id)); err != nil {
+		return err
+	}
+	if _, err := t.exec("UPDATE cases SET due = opened_at WHERE id = $1 AND state = 'approved'", id); err != nil {
+		return t.fail(err, "wake case %q", id)
+	}
+	return nil
+}
+
+// CountedUses implements [pap.CaseGrants].
+func (t *transaction) CountedUses(grant string) (counted int, err error) {
+	if err := pap.CheckText(grant); err != nil {
+		return 0, err
+	}
+	if err := t.row("SELECT count(*) FROM grant_uses WHERE grant_key = $1", grant).Scan(&counted); err != nil {
+		return 0, t.fail(err, "count uses of grant %q", grant)
+	}
+	return counted, nil
+}
+
 // Note implements [cheq.Rows].
 func (t *transaction) Note(c *cheq.Case, e cheq.Event) error {
 	if err := t.mayWrite(pap.CheckKeys(c.ID)); err != nil {

@@ -2,7 +2,9 @@ package cheq
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -46,6 +48,37 @@ type Flips struct {
 	Days     int `json:"days"`
 	// Partial says that there are more, older ones, which were not looked at.
 	Partial bool `json:"partial,omitempty"`
+}
+
+// Text says the flips in a sentence.
+func (f *Flips) Text() Text {
+	t := Text{
+		EN: fmt.Sprintf("Of %d decisions of the last %d days, %d ALLOW would be DENY, %d DENY would be ALLOW, %d would be others, and %d are unknown.",
+			f.Replayed, f.Days, f.AllowToDeny, f.DenyToAllow, f.Other, f.Unknown),
+		ZH: fmt.Sprintf("回放近 %[2]d 天的 %[1]d 条决策：%[3]d 条由允许变为拒绝，%[4]d 条由拒绝变为允许，%[5]d 条为其他变化，%[6]d 条无法判定。",
+			f.Replayed, f.Days, f.AllowToDeny, f.DenyToAllow, f.Other, f.Unknown),
+	}
+	if f.Partial {
+		t.EN, t.ZH = t.EN+" Older ones were not looked at.", t.ZH+"更早的决策未回放。"
+	}
+	return t
+}
+
+// Text says how the tests came out.
+func (t Tests) Text() Text {
+	return Text{EN: fmt.Sprintf("%d held, %d did not", t.Passed, t.Failed), ZH: fmt.Sprintf("%d 个通过，%d 个未通过", t.Passed, t.Failed)}
+}
+
+// String names the file and counts its lines.
+func (f *ChangedFile) String() string { return fmt.Sprintf("%s +%d −%d", f.Path, f.Added, f.Removed) }
+
+// Lines are the first lines of the difference, and how many are left out.
+func (f *ChangedFile) Lines(most int) (lines []string, left int) {
+	if f.Diff != "" {
+		lines = strings.Split(f.Diff, "\n")
+	}
+	left = f.Cut + max(0, len(lines)-most)
+	return lines[:min(len(lines), most)], left
 }
 
 // Progress notes once what became of a case's matter after it was answered. A

@@ -119,6 +119,7 @@ func (s *sheet) card(v *cheq.View) element {
 	}
 	s.who(c)
 	s.what(c)
+	s.change(c.Change)
 	s.opens(c)
 	if c.State.Settled() {
 		s.end(c)

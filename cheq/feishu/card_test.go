@@ -162,6 +162,25 @@ func TestASettledCardSaysWhoDecidedAndHasNoButtons(t *testing.T) {
 	}
 }
 
+func TestAChangeOfPolicyIsShown(t *testing.T) {
+	v := sample()
+	v.Case.Change = &cheq.Change{
+		Base: 7, Digest: "sha256:aa", Files: []cheq.ChangedFile{{Path: "platform/a.rego", Added: 1, Removed: 2, Diff: "@@ -1 +1 @@\n-a\n+b", Cut: 4}},
+		More: 3, Tests: cheq.Tests{Passed: 12}, Flips: cheq.Flips{DenyToAllow: 5, Replayed: 40, Days: 7},
+	}
+	card := look(t, v)
+	for language, wants := range map[string][]string{
+		"en_us": {"Release 7 becomes\nsha256:aa", "platform/a.rego +1 −2\n│ @@ -1 +1 @@\n│ -a\n│ +b\n… and 4 more lines", "and 3 more files", "12 held, 0 did not", "Of 40 decisions of the last 7 days", "5 DENY would be ALLOW"},
+		"zh_cn": {"版本 7 变更为", "12 个通过", "近 7 天的 40 条决策", "5 条由拒绝变为允许"},
+	} {
+		for _, want := range wants {
+			if said := card.says(language); !strings.Contains(said, want) {
+				t.Errorf("%s does not say %q:\n%s", language, want, said)
+			}
+		}
+	}
+}
+
 func TestALeftOpenValueIsListed(t *testing.T) {
 	v := sample()
 	v.Case.Newly = []cheq.Combination{
@@ -228,6 +247,10 @@ func everywhere(text string, many int) cheq.View {
 		v.Groups = append(v.Groups, cheq.GroupState{Title: both, Approvals: 1, Denials: 1, Any: true})
 		c.Newly = append(c.Newly, cheq.Combination{Values: []cheq.Choice{{Path: text, Value: text}}})
 		c.Votes = append(c.Votes, cheq.Vote{Voter: cheq.Person{Name: text}, Yes: true, Reason: text, Channel: text})
+	}
+	c.Change = &cheq.Change{Digest: text, More: many}
+	for range min(many, 20) {
+		c.Change.Files = append(c.Change.Files, cheq.ChangedFile{Path: text, Diff: text, Cut: many})
 	}
 	c.Cause, c.Grant = text, text
 	c.BreakGlass, c.Reviewed = text, &cheq.Review{By: cheq.Person{Name: text}, Text: text}

@@ -147,6 +147,7 @@ func (p *page) fill(v *cheq.View, digest string) {
 		p.list("A yes opens · 批准将放行", i, o.Effect.String()+" "+clean(o.Rule)+": "+both(o.Message))
 	}
 	p.newly(c.Newly)
+	p.change(c.Change)
 	grant := c.GrantFor.String()
 	if c.Uses > 0 {
 		grant += fmt.Sprintf(", %d × (uses · 次)", c.Uses)

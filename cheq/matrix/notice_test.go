@@ -3,6 +3,7 @@ package matrix
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -84,8 +85,26 @@ func TestWhatAYesNewlyAllowsIsShown(t *testing.T) {
 	}
 }
 
+func TestAChangeOfPolicyIsShown(t *testing.T) {
+	v := pending(t)
+	v.Case.Change = &cheq.Change{
+		Base: 7, Digest: "sha256:aa", Files: []cheq.ChangedFile{{Path: "platform/a.rego", Added: 1, Removed: 2, Diff: "@@ -1 +1 @@\n-a <b>\n+c"}},
+		Tests: cheq.Tests{Passed: 12}, Flips: cheq.Flips{DenyToAllow: 5, Replayed: 40, Days: 7},
+	}
+	n, err := render(&v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"release 7 → sha256:aa", "5 DENY would be ALLOW", "5 条由拒绝变为允许", "12 held", "platform/a.rego +1 −2", "-a <b>\n+c\n"} {
+		if !strings.Contains(n.Body, want) {
+			t.Errorf("%q is not shown in\n%s", want, n.Body)
+		}
+	}
+}
+
 func TestLongCasesFitAMessage(t *testing.T) {
 	v := pending(t)
+	v.Case.Change = &cheq.Change{More: 7, Files: slices.Repeat([]cheq.ChangedFile{{Path: strings.Repeat("很", 100), Diff: strings.Repeat("+\"<理由>\n", 2000)}}, 20)}
 	v.Case.Reason = strings.Repeat("\"<理由>\u202e", 500)
 	v.Case.Request.Resource.ID = strings.Repeat("\"<&\\", 1<<15)
 	for i := range 200 {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 
@@ -40,6 +41,35 @@ func (p *printer) card(title cheq.Text, c *cheq.Card) {
 	}
 	rows = append(rows, []string{"for", lifetime}, []string{"extends", c.Extends}, []string{"decide by", timeText(c.DecideBy)})
 	p.table("", named(rows))
+	p.change(c.Change)
+}
+
+// change prints what a change of policy is about, with the difference as far as
+// the case holds it.
+func (p *printer) change(c *cheq.Change) {
+	if c == nil {
+		return
+	}
+	flips, tests := c.Flips.Text(), c.Tests.Text()
+	p.line("")
+	p.line("changes release %d into %s", c.Base, c.Digest)
+	p.line("  %s", flips.EN)
+	p.line("  %s", flips.ZH)
+	p.line("  test cases: %s  %s", tests.EN, tests.ZH)
+	for i := range c.Files {
+		f := &c.Files[i]
+		p.line("  %s", oneLine(f.String()))
+		lines, _ := f.Lines(math.MaxInt)
+		for _, line := range lines {
+			p.line("    %s", line)
+		}
+		if f.Cut > 0 {
+			p.line("    … and %s", plural(f.Cut, "line"))
+		}
+	}
+	if c.More > 0 {
+		p.line("  … and %s", plural(c.More, "file"))
+	}
 }
 
 // named leaves out rows that say nothing.

@@ -103,6 +103,28 @@ Approve this? [y/N] `
 	}
 }
 
+func TestAChangeOfPolicyIsShownWithItsDifference(t *testing.T) {
+	c := askedCase()
+	c.Change = &cheq.Change{
+		Base: 7, Digest: "sha256:aa", Files: []cheq.ChangedFile{{Path: "platform/a.rego", Added: 1, Removed: 2, Diff: "@@ -1 +1 @@\n-  a\n+  b", Cut: 4}},
+		Tests: cheq.Tests{Passed: 12}, Flips: cheq.Flips{DenyToAllow: 5, Replayed: 40, Days: 7},
+	}
+	c.Shown, _ = c.Card().Digest()
+	url, done := caseServer(t, c, c.Shown)
+	code, _, stderr := xiezhiAsked(t, "y\n", "cheq", "approve", "cheq-01", "--server", url, "--token-file", place(t, "token", "xz"))
+	if code != 0 || len(done()) != 1 {
+		t.Fatalf("exit code %d, %v: %s", code, done(), stderr)
+	}
+	for _, want := range []string{
+		"changes release 7 into sha256:aa\n", "5 DENY would be ALLOW", "test cases: 12 held",
+		"  platform/a.rego +1 −2\n    @@ -1 +1 @@\n    -  a\n    +  b\n    … and 4 lines\n",
+	} {
+		if !strings.Contains(stderr, want) {
+			t.Errorf("%q is not shown in\n%s", want, stderr)
+		}
+	}
+}
+
 // What is sent is the digest of what was shown, never a number that the server
 // states.
 func TestACardThatIsNotWhatIsAskedAboutIsNotAnswered(t *testing.T) {

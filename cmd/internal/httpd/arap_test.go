@@ -4,14 +4,36 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/xiezhi-project/xiezhi/bundles/trust"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/admin"
+	"github.com/xiezhi-project/xiezhi/cmd/internal/arap"
 	"github.com/xiezhi-project/xiezhi/pap"
 )
+
+// noAccessRequests is of a server that does not serve the profile.
+var noAccessRequests = &arap.Tokens{}
+
+// keys are shared by all tests, since none changes them.
+var keys struct {
+	once sync.Once
+	ring *trust.Ring
+	err  error
+}
+
+func ring(t testing.TB) *trust.Ring {
+	t.Helper()
+	keys.once.Do(func() { keys.ring, keys.err = trust.NewRing(filepath.Join(t.TempDir(), "keys"), "rig", time.Now()) })
+	if keys.err != nil {
+		t.Fatal(keys.err)
+	}
+	return keys.ring
+}
 
 // deskEvaluation is what gateway asks for user:me at the desk.
 func deskEvaluation(properties, more string) string {
@@ -184,6 +206,17 @@ func TestABindingTokenIsForOneDenialOfOneCaller(t *testing.T) {
 		})
 	}
 	r.do(ask{as: "far", path: arapPath, body: submissionOf(body, token, expires, "")}).problemIs(t, arapBinding)
+	// A platform credential speaks for any tenant, one at a time.
+	r.door("wide", "", "gateway")
+	in := func(tenant, path, body string) got {
+		return r.do(ask{as: "wide", path: path, body: body, header: map[string]string{HeaderTenant: tenant}})
+	}
+	wide := in("acme", "/access/v1/evaluation", body)
+	if token, _ := wide.at("/context/access_request/binding_token").(string); token == "" {
+		t.Errorf("%d %s", wide.status, wide.text)
+	} else {
+		in("globex", arapPath, submissionOf(body, token, wide.at("/context/access_request/expires_at").(string), "")).problemIs(t, arapBinding)
+	}
 	if g := r.do(ask{as: "far", path: arapPath, body: submissionOf(body, token, expires, ""), header: map[string]string{HeaderTenant: "acme"}}); g.status != 403 {
 		t.Errorf("in another tenant: %d %s", g.status, g.text)
 	}
@@ -300,6 +333,9 @@ func TestAnApprovalThatDoesNotHelpIsExplained(t *testing.T) {
 	r.approve(id)
 	done := r.do(ask{as: "pep", path: arapPath + "/" + id})
 	grant, state := done.at("/result/approval/id").(string), done.at("/result/approval/state").(string)
+	second := r.submit(deskEvaluation(`{"size":14}`, ""), "")
+	r.approve(second)
+	another := r.do(ask{as: "pep", path: arapPath + "/" + second}).at("/result/approval/id").(string)
 	manual := r.do(ask{as: "tenantadmin", path: "/api/v1/policy/dynamic", body: fmt.Sprintf(
 		`{"type":"DYNAMIC","kind":"grant","tenant":"acme","satisfies":["tenants/acme/desk/large"],"request":%s,"validity":{"end":%q},"reason":"x"}`,
 		deskEvaluation(`{"size":99}`, ""), time.Now().Add(time.Hour).Format(time.RFC3339))})
@@ -316,7 +352,7 @@ func TestAnApprovalThatDoesNotHelpIsExplained(t *testing.T) {
 		"no object":                 {`{"size":13}`, `"yes"`, reasonUnverifiable, "none"},
 		"a grant made by hand":      {`{"size":13}`, fmt.Sprintf(`{"id":%q}`, manual.at("/id")), reasonUnverifiable, "none"},
 		"another's state":           {`{"size":13}`, `{"id":"` + grant + `","state":"` + other + `"}`, reasonUnverifiable, "none"},
-		"a state of another id":     {`{"size":13}`, `{"id":"grt-none","state":"` + state + `"}`, reasonUnverifiable, "none"},
+		"a state of another id":     {`{"size":13}`, `{"id":"` + another + `","state":"` + state + `"}`, reasonUnverifiable, "none"},
 		"a state that is no string": {`{"size":13}`, `{"id":"` + grant + `","state":{}}`, reasonUnverifiable, "none"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -37,6 +37,7 @@ func FuzzDecisionDoors(f *testing.F) {
 		{"/api/v1/evaluate", "EvaluateRequest", false},
 		{"/access/v1/evaluation", "AuthZENRequest", false},
 		{"/access/v1/evaluations", "AuthZENBatchRequest", true},
+		{arapPath, "AccessRequest", false},
 	}
 	compiled := map[string]*jsonschema.Schema{}
 	for _, door := range doors {

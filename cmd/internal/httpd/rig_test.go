@@ -278,7 +278,8 @@ func assemble(t testing.TB, dir string, config Config) *rig {
 		config.Approvals = nil
 	}
 	if config.AccessRequests == nil {
-		config.AccessRequests = &arap.Tokens{Ring: func() *trust.Ring { return ring(t) }, Now: func() time.Time { return time.Now().Add(time.Duration(r.ahead.Load())) }}
+		keys := ring(t)
+		config.AccessRequests = &arap.Tokens{Ring: func() *trust.Ring { return keys }, Now: func() time.Time { return time.Now().Add(time.Duration(r.ahead.Load())) }}
 	} else if config.AccessRequests == noAccessRequests {
 		config.AccessRequests = nil
 	}
@@ -292,25 +293,6 @@ func assemble(t testing.TB, dir string, config Config) *rig {
 	}
 	r.schema = newSchemas(t, r.openapi)
 	return r
-}
-
-// noAccessRequests is of a server that does not serve the profile.
-var noAccessRequests = &arap.Tokens{}
-
-// keys are shared by all tests, since none changes them.
-var keys struct {
-	once sync.Once
-	ring *trust.Ring
-	err  error
-}
-
-func ring(t testing.TB) *trust.Ring {
-	t.Helper()
-	keys.once.Do(func() { keys.ring, keys.err = trust.NewRing(filepath.Join(t.TempDir(), "keys"), "rig", time.Now()) })
-	if keys.err != nil {
-		t.Fatal(keys.err)
-	}
-	return keys.ring
 }
 
 // seed is a database that populate filled, and the tokens in it.

@@ -43,7 +43,8 @@ func New(c Config) *Service {
 
 // What callers branch on, beside ErrNotFound, ErrSettled and ErrShown.
 var (
-	// ErrTooMany means that the requester has as many cases as it may.
+	// ErrTooMany means that the requester has as many cases as it may, or the
+	// case as many comments, or answers of this voter.
 	ErrTooMany = errors.New("too many cases")
 	// ErrNotReviewer means that the voter's answer counts nowhere in this case.
 	ErrNotReviewer = errors.New("not a reviewer of this case")
@@ -109,7 +110,8 @@ func keep(tx Tx, c *Case, now time.Time) error {
 
 // Vote is one person's answer. The voter is a subject that was verified; a
 // yes or no counts if its voter is a reviewer now, and was shown what the case
-// is about. The same answer again changes nothing. An answer that decides
+// is about. The same answer again changes nothing; another one replaces it, at
+// most 20 times, then it is ErrTooMany. An answer that decides
 // settles the case and mints its grant in the same transaction. In an emergency
 // the first yes of a person is noted and answered with ErrConfirm.
 func (s *Service) Vote(ctx context.Context, id string, v Vote) (Case, error) {
@@ -143,6 +145,8 @@ func (s *Service) VoteBy(ctx context.Context, id string, v Vote, who func(tx Tx,
 			return fmt.Errorf("case %s: %s answered: %w", c.ID, v.Voter, ErrShown)
 		case slices.ContainsFunc(c.answers(), func(a Answer) bool { return a == Answer{v.Voter, v.Yes} }):
 			return errSame
+		case c.answered(v.Voter) > maxChanges:
+			return fmt.Errorf("case %s: %s changed the answer %d times, as often as may be: %w", c.ID, v.Voter, maxChanges, ErrTooMany)
 		}
 		if counts, noted := c.confirmed(&v, now); !counts {
 			waits = fmt.Errorf("case %s: %w", c.ID, ErrConfirm)
@@ -162,6 +166,19 @@ func (s *Service) VoteBy(ctx context.Context, id string, v Vote, who func(tx Tx,
 		err = waits
 	}
 	return c, err
+}
+
+// maxChanges is how often somebody may change an answer: all of them are kept.
+const maxChanges = 20
+
+// answered counts the answers of a voter, those that were changed too.
+func (c *Case) answered(voter Person) (times int) {
+	for i := range c.Votes {
+		if c.Votes[i].Voter == voter {
+			times++
+		}
+	}
+	return times
 }
 
 func voted(yes bool) string {

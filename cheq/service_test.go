@@ -204,6 +204,34 @@ func TestAYesOfEverybodyMintsOneGrant(t *testing.T) {
 	}
 }
 
+func TestAnAnswerIsChangedSoManyTimes(t *testing.T) {
+	d := newDesk(t)
+	exposure := *d.store.templates["exposure"]
+	exposure.AllOf = slices.Clone(exposure.AllOf)
+	for i := range exposure.AllOf {
+		exposure.AllOf[i].Denials = 2 // a no alone ends nothing
+	}
+	d.store.templates["exposure"] = &exposure
+	c, _, err := d.Open(t.Context(), ask("sha256:r"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 1 + maxChanges {
+		if c, err = d.says(c.ID, "user:s", i%2 == 0); err != nil {
+			t.Fatalf("answer %d: %v", i, err)
+		}
+	}
+	if _, err := d.says(c.ID, "user:s", false); !errors.Is(err, ErrTooMany) {
+		t.Errorf("changed once more: %v", err)
+	}
+	if c, err = d.says(c.ID, "user:s", true); err != nil || len(c.Votes) != 1+maxChanges {
+		t.Errorf("the same again: %v, %d votes", err, len(c.Votes))
+	}
+	if _, err := d.says(c.ID, "user:n", true); err != nil {
+		t.Errorf("somebody else: %v", err)
+	}
+}
+
 func TestAnswersThatDoNotCountAreRefused(t *testing.T) {
 	d := newDesk(t)
 	d.store.owner = map[string]string{"agent:a": "user:me", "service:shop": "user:ops"}

@@ -35,6 +35,7 @@ var (
 		EN: "An emergency: your yes does not count yet. Wait a moment, then tap Approve once more within ten minutes to confirm it.",
 		ZH: "紧急审批：您的同意尚未生效。请稍等片刻，并在十分钟内再次点击“批准”以确认。",
 	}
+	sayOften   = cheq.Text{EN: "Not recorded: you changed your answer too many times. The last one stands.", ZH: "未记录：您更改答复的次数过多，以最后一次为准。"}
 	sayUnbound = cheq.Text{EN: "No such code, or its time is over: get a new one.", ZH: "绑定码无效或已过期，请重新获取。"}
 )
 
@@ -51,7 +52,7 @@ var refusals = []struct {
 }{
 	{cheq.ErrReplay, sayReplay}, {cheq.ErrStranger, sayStranger}, {cheq.ErrMessage, sayMessage},
 	{cheq.ErrNotReviewer, sayNotReviewer}, {cheq.ErrShown, sayChanged}, {cheq.ErrNotFound, sayNoCase},
-	{cheq.ErrText, sayLong},
+	{cheq.ErrText, sayLong}, {cheq.ErrTooMany, sayOften},
 }
 
 // expected reports whether an error is people's doing.

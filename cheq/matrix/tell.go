@@ -17,6 +17,7 @@ var (
 		ZH: "该账号尚未绑定身份，答复未计入。请在 Xiezhi 获取短码，私信我“bind 短码”，然后重新答复。",
 	}
 	textNotReviewer = cheq.Text{EN: "you are not a reviewer of this case, so the answer does not count.", ZH: "您不是该事项的审批人，答复未计入。"}
+	textOften       = cheq.Text{EN: "you changed your answer too many times; the last one that was counted stands.", ZH: "您更改答复的次数过多，以最后一次计入的为准。"}
 	textSettled     = cheq.Text{EN: "this case was settled before; the answer does not count.", ZH: "该事项已办结，答复未计入。"}
 	textMessage     = cheq.Text{EN: "this is not the message that was sent for the case; answer the one that was.", ZH: "这不是该事项发出的消息，请在原消息上答复。"}
 	textConfirm     = cheq.Text{
@@ -43,7 +44,7 @@ func refusal(err error) (text cheq.Text, final bool) {
 	}{
 		{cheq.ErrStranger, textStranger}, {cheq.ErrNotReviewer, textNotReviewer}, {cheq.ErrSettled, textSettled},
 		{cheq.ErrMessage, textMessage}, {cheq.ErrShown, textMessage}, {cheq.ErrNotFound, textMessage}, {cheq.ErrText, textReason},
-		{cheq.ErrConfirm, textConfirm},
+		{cheq.ErrConfirm, textConfirm}, {cheq.ErrTooMany, textOften},
 	} {
 		if errors.Is(err, known.is) {
 			return known.text, true

@@ -95,7 +95,7 @@ func (c *Channel) refused(h *hook, a answer, err error) (int, []byte) {
 		{cheq.ErrReplay, http.StatusConflict}, {cheq.ErrSettled, http.StatusConflict}, {cheq.ErrShown, http.StatusConflict},
 		{cheq.ErrMessage, http.StatusNotFound}, {cheq.ErrNotFound, http.StatusNotFound},
 		{cheq.ErrStranger, http.StatusForbidden}, {cheq.ErrNotReviewer, http.StatusForbidden},
-		{cheq.ErrText, http.StatusBadRequest},
+		{cheq.ErrText, http.StatusBadRequest}, {cheq.ErrTooMany, http.StatusTooManyRequests},
 	} {
 		if errors.Is(err, known.is) {
 			c.config.Log.Info("an answer of a hook was refused", "hook", h.Name, "case", a.Case, "error", err)

@@ -186,6 +186,7 @@ var refusals = []struct {
 	{cheq.ErrShown, "shown", true},
 	{cheq.ErrNotFound, "no_case", false},
 	{cheq.ErrText, "text", true},
+	{cheq.ErrTooMany, "too_many", true},
 	{pap.ErrText, "text", false},
 	{cheq.ErrCode, "code", false},
 }

@@ -15,14 +15,17 @@ import (
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
 
-// Config is what a Store is handed; every field is required.
+// Config is what a Store is handed; every field but Late is required.
 type Config struct {
 	Store     pap.Store // whose transactions are [cheq.Rows]
 	Active    func() *pdp.Snapshot
 	Directory *pap.Directory
 	// CatchUp makes this node know everything committed so far.
 	CatchUp func(ctx context.Context) error
-	NewID   func() string
+	// Late is told where what was stored is not known to this node yet, which
+	// reads it as soon as it can; nil: nobody is.
+	Late  func(err error)
+	NewID func() string
 }
 
 // Store implements [cheq.Store]. It is safe for concurrent use.
@@ -38,7 +41,8 @@ func NewStore(c Config) *Store { return &Store{config: c} }
 // committed meanwhile.
 const maxTries = 10
 
-// Update implements [cheq.Store].
+// Update implements [cheq.Store]. What is stored is stored, also where this
+// node could not read it back: that is no error.
 func (s *Store) Update(ctx context.Context, fn func(cheq.Tx) error) error {
 	for try := 1; ; try++ {
 		err := s.config.Store.Update(ctx, func(tx pap.Tx) error {
@@ -53,9 +57,17 @@ func (s *Store) Update(ctx context.Context, fn func(cheq.Tx) error) error {
 		if err != nil && (!behind || try == maxTries) {
 			return err
 		}
-		if err := s.config.CatchUp(ctx); err != nil || !behind {
-			return err
+		late := s.config.CatchUp(ctx)
+		if behind {
+			if late != nil {
+				return late
+			}
+			continue
 		}
+		if late != nil && s.config.Late != nil {
+			s.config.Late(late)
+		}
+		return nil
 	}
 }
 

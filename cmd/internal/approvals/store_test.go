@@ -1,6 +1,7 @@
 package approvals_test
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -332,5 +333,29 @@ func TestTwoDecisiveVotesAtOnceHaveOneOutcome(t *testing.T) {
 		if err != nil || grants > 1 || (grants == 1) != (after.State == cheq.Approved) {
 			t.Errorf("%d grants of a case that is %s, %v", grants, after.State, err)
 		}
+	}
+}
+
+// A node that loses the database right after a commit must not tell who voted
+// that nothing was counted.
+func TestWhatIsStoredIsNoFailure(t *testing.T) {
+	n := newNode(t)
+	c := n.open(t)
+	gone := errors.New("the database is gone")
+	var late []error
+	cut := *n
+	cut.Service = cheq.New(cheq.Config{Now: time.Now, NewID: newID, Store: approvals.NewStore(approvals.Config{
+		Store: n.store, Active: n.pdp.Active, Directory: n.people, CatchUp: func(context.Context) error { return gone }, NewID: newID,
+		Late: func(err error) { late = append(late, err) },
+	})})
+	if c, err := cut.vote(t, c, "li", true); err != nil || len(c.Votes) != 1 || len(late) != 1 || !errors.Is(late[0], gone) {
+		t.Errorf("a vote that was stored: %v, %d votes, told %v", err, len(c.Votes), late)
+	}
+	n.bind(t, "wang", true) // behind the node's back: it must read first, and cannot
+	if _, err := cut.vote(t, c, "zhao", true); !errors.Is(err, gone) {
+		t.Errorf("a vote that was not stored: %v", err)
+	}
+	if after, err := n.find(t, c.ID); err != nil || len(after.Votes) != 1 {
+		t.Errorf("%d votes, %v", len(after.Votes), err)
 	}
 }

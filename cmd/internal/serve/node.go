@@ -134,7 +134,9 @@ func OpenCore(ctx context.Context, c config.Server, store Store, recorder pdp.Re
 	})
 	uses.pap = core.PAP
 	core.Cases = cheq.New(cheq.Config{Now: time.Now, NewID: newID, Store: approvals.NewStore(approvals.Config{
-		Store: store, Active: core.PDP.Active, Directory: directory, CatchUp: core.Feed.Sync, NewID: newID,
+		Store: store, Active: core.PDP.Active, Directory: directory, CatchUp: core.Feed.Sync, NewID: newID, Late: func(err error) {
+			log.Warn("an answer of people is stored, but this node could not apply it yet", "error", err)
+		},
 	}), Limits: cheq.Limits{Pending: c.Cases.Pending, Hourly: c.Cases.Hourly}})
 	core.desk.PDP, core.desk.Cases = core.PDP, core.Cases
 	if err := core.Feed.Sync(ctx); err != nil {

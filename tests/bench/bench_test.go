@@ -378,6 +378,18 @@ func BenchmarkSayable(b *testing.B) {
 	})
 }
 
+func TestWaitersAreReleasedOrTheContextEndsThem(t *testing.T) {
+	held, _, err := waitTogether(t.Context(), 1000)
+	if err != nil || held <= 0 {
+		t.Errorf("each holds %v bytes, error %v; want some and all released", held, err)
+	}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, _, err := waitTogether(over, 1000); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v of waiters that gave up, want that they did", err)
+	}
+}
+
 // shipped returns n inputs, and the shipped Rego with an engine that decides by it.
 func shipped(t testing.TB, n int) ([]input, *bundles.Content, *engine) {
 	t.Helper()

@@ -52,12 +52,22 @@ func prepare(host, path, token string, body []byte) []byte {
 // do sends one request and returns the body of a 200; anything else is an
 // error. The body is good until the next call.
 func (c *client) do(request []byte) ([]byte, error) {
+	if err := c.send(request); err != nil {
+		return nil, err
+	}
+	return c.receive()
+}
+
+func (c *client) send(request []byte) error {
 	if err := c.conn.SetDeadline(time.Now().Add(answerTimeout)); err != nil {
-		return nil, err
+		return err
 	}
-	if _, err := c.conn.Write(request); err != nil {
-		return nil, err
-	}
+	_, err := c.conn.Write(request)
+	return err
+}
+
+// receive is the second half of do.
+func (c *client) receive() ([]byte, error) {
 	status, length, err := c.readHead()
 	if err != nil {
 		return nil, err

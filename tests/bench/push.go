@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,7 +20,7 @@ const (
 // push measures how a change reaches many PEPs, beside a server that only
 // writes the same number of bytes to as many WebSockets.
 func (b *bench) push(ctx context.Context) (err error) {
-	p := &fleet{bench: b}
+	p := &fleet{bench: b, peps: cmp.Or(b.peps, 10_000)}
 	defer func() { err = errors.Join(err, p.stop()) }()
 	if err := p.start(ctx); err != nil {
 		return err
@@ -28,12 +29,12 @@ func (b *bench) push(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	publish, err := p.contest(ctx, fmt.Sprintf("publish of 50 KiB until the last of %d PEPs has acknowledged", b.peps), releaseBytes, p.publish)
+	publish, err := p.contest(ctx, fmt.Sprintf("publish of 50 KiB until the last of %d PEPs has acknowledged", p.peps), releaseBytes, p.publish)
 	if err != nil {
 		return err
 	}
 	minted := false
-	grant, err := p.contest(ctx, fmt.Sprintf("mint or revoke until the last of %d PEPs enforces", b.peps), grantBytes, func(ctx context.Context) (sample, error) {
+	grant, err := p.contest(ctx, fmt.Sprintf("mint or revoke until the last of %d PEPs enforces", p.peps), grantBytes, func(ctx context.Context) (sample, error) {
 		minted = !minted
 		if minted {
 			return p.mint(ctx)
@@ -57,6 +58,7 @@ func (b *bench) push(ctx context.Context) (err error) {
 // fleet is the two servers and their swarms.
 type fleet struct {
 	*bench
+	peps   int
 	server *pushServer
 	bare   *child
 	// bareAddress stays the same when the bare server is started again.
@@ -69,7 +71,7 @@ type fleet struct {
 	before, after [2]int64
 }
 
-// start starts servers and swarms, and notes the servers' memory.
+// start starts servers and swarms.
 func (f *fleet) start(ctx context.Context) (err error) {
 	if f.server, err = startPushServer(ctx, filepath.Join(f.bin, "xiezhi")); err != nil {
 		return err
@@ -80,6 +82,12 @@ func (f *fleet) start(ctx context.Context) (err error) {
 		return err
 	}
 	f.release++
+	return f.connect()
+}
+
+// connect starts what stands beside our server, connects all PEPs, and notes
+// the servers' memory.
+func (f *fleet) connect() (err error) {
 	if err := f.startBare("127.0.0.1:0"); err != nil {
 		return err
 	}

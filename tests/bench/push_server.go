@@ -30,21 +30,24 @@ type pushServer struct {
 	binary, dir          string
 	url, stream, trust   string
 	listen, streamListen string
-	admin, pep           string // tokens
-	version              int    // of the table that is published
-	policies             string // folder to publish first; "": the shipped policies
+	admin, pep           string   // tokens
+	version              int      // of the table that is published
+	policies             string   // folder to publish first; "": the shipped policies
+	flags                []string // more of them
 }
 
 func startPushServer(ctx context.Context, binary string) (*pushServer, error) {
 	return startPushServerWith(ctx, binary, "")
 }
 
-func startPushServerWith(ctx context.Context, binary, policies string) (*pushServer, error) {
+// startPushServerWith publishes the policies of a folder, and starts the server
+// with more flags.
+func startPushServerWith(ctx context.Context, binary, policies string, flags ...string) (*pushServer, error) {
 	dir, err := os.MkdirTemp("", "xiezhi-push-")
 	if err != nil {
 		return nil, err
 	}
-	s := &pushServer{client: &http.Client{}, binary: binary, dir: dir, policies: policies, trust: filepath.Join(dir, "data", "keys", "trust.json")}
+	s := &pushServer{client: &http.Client{}, binary: binary, dir: dir, policies: policies, flags: flags, trust: filepath.Join(dir, "data", "keys", "trust.json")}
 	if s.listen, err = process.FreeAddress(); err == nil {
 		s.streamListen, err = process.FreeAddress()
 	}
@@ -153,7 +156,7 @@ func (s *pushServer) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command(s.binary, "serve", "--listen", s.listen, "--stream-listen", s.streamListen, "--data", filepath.Join(s.dir, "data"), "--log-level", "error")
+	cmd := exec.Command(s.binary, append([]string{"serve", "--listen", s.listen, "--stream-listen", s.streamListen, "--data", filepath.Join(s.dir, "data"), "--log-level", "error"}, s.flags...)...)
 	cmd.Env = append(os.Environ(), "GOGC=100") // as the bare server has it: its memory is compared
 	s.Server, err = process.Start(ctx, cmd, folder, syscall.SIGTERM, func(ctx context.Context) error {
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.listen+"/readyz", nil)

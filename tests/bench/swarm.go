@@ -46,6 +46,7 @@ type order struct {
 // done is one line of standard output.
 type done struct {
 	At    int64  `json:"at"`
+	Log   int    `json:"log,omitempty"` // bytes of the last frame of the log that a PEP took
 	Error string `json:"error,omitempty"`
 }
 
@@ -63,7 +64,7 @@ func runSwarm(ctx context.Context, in io.Reader, out io.Writer) error {
 			return err
 		}
 		at, err := s.obey(o)
-		answer := done{At: at.UnixNano()}
+		answer := done{At: at.UnixNano(), Log: s.seen.logged()}
 		if err != nil {
 			answer.Error = err.Error()
 		}
@@ -308,6 +309,16 @@ func (v *verified) heartbeat() stream.Held {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.beat
+}
+
+// logged is how many bytes the last frame of the log had; 0: there was none.
+func (v *verified) logged() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if frames := v.last[stream.TypeLog]; len(frames) > 0 {
+		return len(frames[len(frames)-1].frame)
+	}
+	return 0
 }
 
 func (v *verified) verify(root trust.Root, data []byte) (outcomeOf, error) {

@@ -112,7 +112,7 @@ func question(active *pdp.Release) (asked, reads bool) {
 		if p.Layer != pdp.LayerSelf {
 			continue
 		}
-		asked = asked || slices.Contains(p.Scope.Actions, action)
+		asked = asked || slices.ContainsFunc(p.Scope.Actions, func(pattern string) bool { return pattern != "*" && pdp.MatchPattern(pattern, action) })
 		reads = reads || slices.Contains(p.Reads, "context.flips") || slices.Contains(p.Reads, "context.weakens")
 	}
 	return asked, reads
@@ -172,7 +172,10 @@ func (d *Desk) rests(ctx context.Context, decision authz.Decision, approved stri
 		if err != nil {
 			return err
 		}
-		if of, ok := strings.CutPrefix(source, authz.SourceApproval); !ok || of != approved {
+		switch of, ok := strings.CutPrefix(source, authz.SourceApproval); {
+		case !ok:
+			return &pap.NeedsReviewError{} // made by hand: nobody was shown the change
+		case of != approved:
 			return &pap.NeedsReviewError{Case: of}
 		}
 	}

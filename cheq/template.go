@@ -105,6 +105,12 @@ const (
 	MaxCombinations = 200
 )
 
+// Feishu's cards can be answered and changed for so long; see docs/feishu.md.
+const (
+	feishuChannel = "feishu"
+	feishuAnswers = 14 * 24 * time.Hour
+)
+
 // check refuses a template that could not be answered, or too easily.
 func (t *Template) check() error {
 	switch {
@@ -132,6 +138,9 @@ func (t *Template) check() error {
 		return fmt.Errorf("notify: at most %d places", MaxPlaces)
 	}
 	for i, place := range t.Notify {
+		if place.Channel == feishuChannel && t.DecideBy > feishuAnswers {
+			return fmt.Errorf("decide_by: at most %s where notify names %s: its cards take no answer after that", feishuAnswers, feishuChannel)
+		}
 		if place.Channel == "" || place.To == "" || slices.Contains(t.Notify[:i], place) {
 			return fmt.Errorf("notify/%d: want channel and to, and each place once", i)
 		}

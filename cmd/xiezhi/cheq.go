@@ -69,7 +69,7 @@ func newCheq() *cobra.Command {
 			"  xiezhi cheq open -f request.json --reason 'for the launch' --for 2h",
 	})
 	cmd.AddCommand(newCheqList(), newCheqShow(), newCheqApprove(), newCheqReject(), newCheqRevoke(), newCheqCancel(), newCheqComment(),
-		newCheqReview(), newCheqOpen())
+		newCheqReview(), newCheqOpen(), newCheqExtend())
 	return cmd
 }
 

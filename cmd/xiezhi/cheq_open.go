@@ -69,3 +69,33 @@ asked by; everybody is told, and somebody looks back at it.`,
 	_ = cmd.MarkFlagRequired("reason")
 	return cmd
 }
+
+func newCheqExtend() *cobra.Command {
+	var at remoteFlags
+	var reason string
+	var grantFor time.Duration
+	cmd := &cobra.Command{
+		Use:   "extend CASE",
+		Short: "Ask for more time of what a case opened",
+		Long: `Extend opens a case of its own for the same request and the same rules, which
+takes another yes. It must come while the grant lives.`,
+		Example: "  xiezhi cheq extend cheq-01k9 --reason 'the migration takes longer' --for 2h",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			server, err := at.open()
+			if err != nil {
+				return err
+			}
+			body := map[string]string{"reason": reason}
+			if grantFor != 0 {
+				body["grant_for"] = grantFor.String()
+			}
+			return server.changeCase(cmd, args[0], "extend", nil, body)
+		},
+	}
+	at.register(cmd)
+	cmd.Flags().StringVar(&reason, "reason", "", "`why`; those who answer are shown it")
+	cmd.Flags().DurationVar(&grantFor, "for", 0, "how long a yes is wanted for, from then on; default as the templates say")
+	_ = cmd.MarkFlagRequired("reason") // was defined above
+	return cmd
+}

@@ -189,6 +189,7 @@ func TestWhatIsDoneToACase(t *testing.T) {
 		{[]string{"cheq", "revoke", "cheq-01", "--wait", "2s"}, `/api/v1/cheq/cheq-01/revoke?wait=2s {"reason":""}`},
 		{[]string{"cheq", "review", "cheq-01", "was real"}, `/api/v1/cheq/cheq-01/review {"text":"was real"}`},
 		{[]string{"cheq", "open", "-f", request, "--reason", "now", "--break-glass", "fire", "--leave-open", "/context/a", "--leave-open", "/context/b"}, `/api/v1/cheq {"break_glass":"fire","open":["/context/a","/context/b"],"reason":"now","request":` + question + `}`},
+		{[]string{"cheq", "extend", "cheq-01", "--reason", "more", "--for", "2h"}, `/api/v1/cheq/cheq-01/extend {"grant_for":"2h0m0s","reason":"more"}`},
 		{[]string{"cheq", "comment", "cheq-01", "who?"}, `/api/v1/cheq/cheq-01/comment {"text":"who?"}`},
 		{[]string{"cheq", "open", "-f", request, "--reason", "now", "--for", "90m"}, `/api/v1/cheq {"grant_for":"1h30m0s","reason":"now","request":` + question + `}`},
 	} {
@@ -200,7 +201,7 @@ func TestWhatIsDoneToACase(t *testing.T) {
 	before := len(done())
 	for _, args := range [][]string{
 		{"cheq", "open", "-f", place(t, "request.json", "subject: me"), "--reason", "x"}, {"cheq", "open", "-f", request}, {"cheq", "open", "--reason", "x"},
-		{"cheq", "approve"}, {"cheq", "comment", "cheq-01"}, {"cheq", "appprove", "cheq-01"},
+		{"cheq", "extend", "cheq-01"}, {"cheq", "approve"}, {"cheq", "comment", "cheq-01"}, {"cheq", "appprove", "cheq-01"},
 	} {
 		if code, _, _ := xiezhi(t, append(args, at...)...); code != exitFailed {
 			t.Errorf("%v: exit code %d", args, code)

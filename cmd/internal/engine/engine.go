@@ -76,9 +76,8 @@ func unitTests(ctx context.Context, program pdp.Program, now time.Time, hits []i
 // it. What is wrong is [pdp.Faults].
 func (e *Engine) Candidate(ctx context.Context, content *bundles.Content) (*pdp.Release, error) {
 	var faults pdp.Faults
-	for _, f := range content.Under("approvals/") {
-		var wrong *cheq.TemplateError
-		if _, err := cheq.ParseTemplate(f.Path, f.Data); errors.As(err, &wrong) {
+	for _, err := range cheq.CheckTemplates(content.Under("approvals/")) {
+		if wrong := new(cheq.TemplateError); errors.As(err, &wrong) {
 			faults = append(faults, pdp.Fault{File: wrong.File, Line: wrong.Line, Message: wrong.Detail})
 		}
 	}

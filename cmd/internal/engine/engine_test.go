@@ -34,8 +34,9 @@ const (
 	sizes = "id: sizes\nname: Sizes\nrules:\n  - {id: too_large, condition: resource.properties.cpu > 8, effect: DENY, message: {en: No., zh: 不。}}\n"
 	cases = "policy: platform/sizes\nrequest: {tenant: acme, subject: {type: user, id: a}, action: x, resource: {type: y, id: z, properties: {cpu: 2}}}\n" +
 		"cases: [{name: small, expect: {reasons: []}}]\n"
-	lib     = "package xiezhi.platform.lib.n\n\nlimit := 8\n"
-	libTest = "package xiezhi.platform.lib.n_test\n\nimport data.xiezhi.platform.lib.n\n\ntest_limit if {\n\tn.limit == 8\n}\n"
+	ordinary = "title: {en: T, zh: 模板}\ndecide_by: 1h\ngrant_for: {default: 1h, ceiling: 1h}\nall_of:\n  - {title: {en: A, zh: 甲}, role: a, approvals: 1}\n"
+	lib      = "package xiezhi.platform.lib.n\n\nlimit := 8\n"
+	libTest  = "package xiezhi.platform.lib.n_test\n\nimport data.xiezhi.platform.lib.n\n\ntest_limit if {\n\tn.limit == 8\n}\n"
 )
 
 func TestTheGateNamesWhatIsWrongAndWhere(t *testing.T) {
@@ -50,6 +51,10 @@ func TestTheGateNamesWhatIsWrongAndWhere(t *testing.T) {
 		{"a Rego file that does not compile", "platform/lib/n.rego", "package xiezhi.platform.lib.n\n\nlimit := ]\n", "platform/lib/n.rego:3: "},
 		{"a Cedar file that does not compile", "platform/c.cedar", "\npermit (principal, action);\n", "platform/c.cedar:2: "},
 		{"a template that nobody could answer", "approvals/t.yaml", "title: {en: T, zh: 模板}\ndecide_by: 1h\ngrant_for: {default: 1h, ceiling: 1h}\nall_of:\n  - {title: {en: A, zh: 甲}, role: a, approvals: 0}\n", "approvals/t.yaml:5: all_of/0: approvals"},
+		{"an emergency template that is not there", "approvals/t.yaml", ordinary + "break_glass: fire\n", `approvals/t.yaml:6: break_glass: there is no approval template "fire"`},
+		{"an emergency template that is for no emergency", "approvals/t.yaml", ordinary + "break_glass: t\n", `approvals/t.yaml:6: break_glass: there is no approval template "t"`},
+		{"a card that takes no answer to the end", "approvals/t.yaml", strings.Replace(ordinary, "1h", "337h", 1) + "notify: [{channel: feishu, to: 'chat:oc_1'}]\n", "approvals/t.yaml:2: decide_by: at most 336h"},
+		{"the longest card", "approvals/t.yaml", strings.Replace(ordinary, "1h", "336h", 1) + "notify: [{channel: feishu, to: 'chat:oc_1'}]\n", ""},
 		{"a case that does not hold", "platform/sizes_cases.yaml", strings.Replace(cases, "[]", "[too_large]", 1), `platform/sizes_cases.yaml:3: test case "small": reasons: want too_large, got none`},
 		{"a case that cannot be read", "platform/sizes_cases.yaml", cases + "more: 1\n", "platform/sizes_cases.yaml:4: /more: unknown member"},
 		{"a Rego unit test that does not hold", "platform/lib/n.rego", strings.Replace(lib, "8", "9", 1), `platform/lib/n_test.rego:5: test case "test_limit": `},

@@ -3,6 +3,7 @@ package vm
 import (
 	"cmp"
 	"slices"
+	"strconv"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/ir"
@@ -28,7 +29,7 @@ func check(c *ast.Compiler, policy *ir.Policy, query ast.Body) error {
 			if err := indexed(r, c, func(t *ast.Term) bool { return c.ComprehensionIndex(t) != nil }); err != nil {
 				return err
 			}
-			if err := cmp.Or(skipped(r, c), misplaced(r, c), ranging(r, c), asValue(r, c)); err != nil {
+			if err := cmp.Or(oddlyNamed(r), skipped(r, c), misplaced(r, c), ranging(r, c), asValue(r, c)); err != nil {
 				return err
 			}
 		}
@@ -134,12 +135,39 @@ func ranging(node any, c *ast.Compiler) (err error) {
 			case !t.IsGround():
 				err = &Unsupported{File: t.Location.File, Line: t.Location.Row, Why: "a variable stands where names of rules do"}
 				return true
+			case isOdd(t):
+				err = oddName(t)
+				return true
 			}
 			names = names.Child(t.Value)
 		}
 		return false
 	})
 	return err
+}
+
+// oddlyNamed refuses rules whose names hold numbers that are not written as
+// integers are: 1e0 and 1 are equal, and topdown keeps the rules of both apart.
+func oddlyNamed(r *ast.Rule) error {
+	for _, t := range r.Ref() {
+		if isOdd(t) {
+			return oddName(t)
+		}
+	}
+	return nil
+}
+
+func isOdd(t *ast.Term) bool {
+	number, ok := t.Value.(ast.Number)
+	if !ok {
+		return false
+	}
+	n, whole := number.Int64()
+	return !whole || strconv.FormatInt(n, 10) != number.String()
+}
+
+func oddName(t *ast.Term) error {
+	return &Unsupported{File: t.Location.File, Line: t.Location.Row, Why: "a number that is not written as an integer stands where names of rules do"}
 }
 
 // asValue refuses references to functions that are not called: a plan calls

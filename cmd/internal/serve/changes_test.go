@@ -174,6 +174,66 @@ func TestWhatItsAuthorMayNotPublishAnyMoreIsOutdated(t *testing.T) {
 	}
 }
 
+// weaker has what weakens any policy wait.
+const weaker = `// @policy({"title":{"en":"Weaker","zh":"放宽"},"scope":{"actions":["release.change"]},"reads":["context.weakens","context.flips"],"unbound":["weakens","flips"]})
+
+@id("weaker")
+@title("Weaker policies")
+@title_zh("策略放宽")
+@message("Weaker.")
+@message_zh("放宽。")
+@severity("medium")
+@effect("review")
+@template("policy-change")
+forbid (principal, action == Action::"release.change", resource)
+when { context.weakens || context.flips.deny_to_allow > 0 };
+`
+
+// An installation's own rule says which changes wait, by what would be decided
+// otherwise; such a case is the tenant's whose policies change.
+func TestARuleSaysWhichChangesWait(t *testing.T) {
+	o := openOffice(t)
+	rule := func(most string) []byte {
+		return []byte(`{"id":"own","name":"Own","scope":{"actions":["own.do"]},"rules":[{"condition":"resource.properties.n > ` + most + `","effect":"DENY","message":{"en":"No.","zh":"否。"}}]}`)
+	}
+	const path = "tenants/acme/own.policy.json"
+	publish := func(changes ...bundles.Change) error {
+		content, err := o.nodes[0].PAP.NewestContent(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		next, err := content.Apply(changes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _, err = o.nodes[0].PAP.PublishContent(t.Context(), o.as("user:root"), next, "one more", false)
+		return err
+	}
+	ask := o.nodes[0].PAP.Review
+	o.nodes[0].PAP.Review = nil
+	if err := publish(bundles.Change{Path: "self/weaker.cedar", Data: []byte(weaker)}); err != nil {
+		t.Fatal(err)
+	}
+	o.nodes[0].PAP.Review = ask
+	if err := publish(bundles.Change{Path: path, Data: rule("3")}); err != nil {
+		t.Fatalf("one rule more: %v", err)
+	}
+	err := publish(bundles.Change{Path: path, Data: rule("9")})
+	var needs *pap.NeedsReviewError
+	if !errors.As(err, &needs) {
+		t.Fatalf("another rule does not wait: %v", err)
+	}
+	c, err := o.nodes[0].Cases.Case(t.Context(), needs.Case)
+	if err != nil || c.Tenant != "acme" || len(c.Opens) != 1 || c.Opens[0].Rule != "self/weaker/weaker" {
+		t.Fatalf("%+v, %v", c, err)
+	}
+	before := o.newest()
+	o.approve("user:second", c)
+	if p := o.sweep(c.ID); p.State != pap.ProposalPublished || o.newest() != before+1 {
+		t.Errorf("release %d, proposal %+v", o.newest(), p)
+	}
+}
+
 // Only the case's own grant opens a change: not one that an administrator makes
 // by hand for the same question.
 func TestAGrantMadeByHandOpensNoChange(t *testing.T) {

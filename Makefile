@@ -5,7 +5,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS := -X main.version=$(VERSION)
 ARGS    ?=
 
-.PHONY: help run build test test-long test-nightly check bench fmt clean
+.PHONY: help run build test test-long test-matrix test-nightly check bench fmt clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -21,6 +21,9 @@ test: ## run all tests of all modules beside a real PostgreSQL and Redis, at mos
 
 test-long: ## the same with load, fuzz and crash runs at full size
 	@scripts/test.sh --long
+
+test-matrix: ## answer cases in a real Synapse, which is installed into a folder of its own the first time; wants root
+	@scripts/synapse.sh go test -count=1 -run OnSynapse ./cheq/matrix
 
 test-nightly: ## hold the compiled Rego engine to topdown for ten minutes, with new random programs each time; ARGS='-differ 1h' for longer
 	@go test -count=1 -v -timeout 3h -run TestRandomProgramsAnswerAsTopdown ./pdp/regoeval/vm/difftest -differ 10m $(ARGS)

@@ -30,15 +30,16 @@ type channels struct {
 	listeners []func(context.Context)
 }
 
-// openChannels opens those that are configured. None makes a call yet.
-func openChannels(c config.Server, core *Core, refused recorder, log *slog.Logger) (*channels, error) {
+// openChannels opens those that are configured, for the installation of that
+// name. None makes a call yet.
+func openChannels(c config.Server, core *Core, installation string, refused recorder, log *slog.Logger) (*channels, error) {
 	all := &channels{callbacks: map[string]httpd.Callback{}, deliverer: &cheq.Deliverer{
 		Store: core.Cases.Store, Channels: map[string]cheq.Channel{}, Now: time.Now, Log: log, Wake: core.Store.Wake,
 	}}
 	answers := approvals.NewAnswers(approvals.AnswersConfig{
 		Cases: core.Cases, May: core.maySubject, Bind: core.PAP.BindByCode, Refused: refused.refused, Now: time.Now, NewID: newID,
 	})
-	err := errors.Join(all.openFeishu(&c.Cases.Feishu, answers, log), all.openMatrix(c, answers, log), all.openWebhooks(c, answers, log))
+	err := errors.Join(all.openFeishu(&c.Cases.Feishu, answers, log), all.openMatrix(c, answers, log), all.openWebhooks(&c.Cases, installation, answers, log))
 	return all, err
 }
 
@@ -108,9 +109,9 @@ func (all *channels) openMatrix(c config.Server, answers *approvals.Answers, log
 	return nil
 }
 
-func (all *channels) openWebhooks(c config.Server, answers *approvals.Answers, log *slog.Logger) error {
+func (all *channels) openWebhooks(c *config.Cases, installation string, answers *approvals.Answers, log *slog.Logger) error {
 	var hooks []webhook.Hook
-	for name, w := range c.Cases.Webhooks {
+	for name, w := range c.Webhooks {
 		secret, err := config.Secret(w.SecretFile)
 		if err != nil {
 			return fmt.Errorf("webhooks.%s: secret_file: %w", name, err)
@@ -120,7 +121,7 @@ func (all *channels) openWebhooks(c config.Server, answers *approvals.Answers, l
 	if len(hooks) == 0 {
 		return nil
 	}
-	channel, err := webhook.New(webhook.Config{Hooks: hooks, Source: "urn:xiezhi:" + c.NodeName(), Answers: answers, Now: time.Now, Log: log})
+	channel, err := webhook.New(webhook.Config{Hooks: hooks, Source: "urn:xiezhi:" + installation, Answers: answers, Now: time.Now, Log: log})
 	if err != nil {
 		return err
 	}

@@ -175,7 +175,7 @@ func Open(ctx context.Context, c config.Server, log *slog.Logger) (*Node, error)
 	if n.source, err = openSource(c, core, log); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
-	if n.channels, err = openChannels(c, core, recorder{records}, log); err != nil {
+	if n.channels, err = openChannels(c, core, n.push.keys.ring().Set().Installation(), recorder{records}, log); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
 	n.http, err = httpd.New(httpd.Config{

@@ -29,11 +29,7 @@ func (b *bench) change(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	policies := filepath.Join(dir, "policies")
-	if err := b.writeSplitTable(policies); err != nil {
-		return err
-	}
-	server, err := startPushServerWith(ctx, filepath.Join(b.bin, "xiezhi"), policies)
+	server, err := b.startPushServer(ctx, b.splitTable())
 	if err != nil {
 		return err
 	}
@@ -66,17 +62,13 @@ func (b *bench) change(ctx context.Context) (err error) {
 	return nil
 }
 
-// writeSplitTable writes the shipped policies, and a table with a file a tenant.
-func (b *bench) writeSplitTable(folder string) error {
-	shipped, err := bundles.ReadFS(os.DirFS(b.policies), func(p string) bool { return filepath.Ext(p) != ".go" })
-	if err != nil {
-		return err
-	}
-	files := append([]bundles.File{{Path: "platform/limits.rego", Data: []byte(regionLimits)}}, shipped.Files()...)
+// splitTable is a table with a file a tenant, and the policy that reads it.
+func (b *bench) splitTable() []bundles.File {
+	files := []bundles.File{{Path: "platform/limits.rego", Data: []byte(regionLimits)}}
 	for t := range b.tenantCount {
 		files = append(files, bundles.File{Path: tenantFile(t), Data: appendTenant(nil, t, 1)})
 	}
-	return writeFiles(folder, files)
+	return files
 }
 
 func tenantFile(t int) string { return fmt.Sprintf("tables/plugins/t%06d.json", t) }

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"path/filepath"
 
 	"github.com/xiezhi-project/xiezhi/tests/sim/feishu"
 	"github.com/xiezhi-project/xiezhi/tests/sim/world"
@@ -93,15 +92,11 @@ func (d *desk) start(ctx context.Context) (err error) {
 	if d.door, err = world.Listen("127.0.0.1:0", d.company); err != nil {
 		return err
 	}
-	policies := filepath.Join(d.dir, "policies")
-	if err := d.writePolicies(policies); err != nil {
-		return err
-	}
 	config, err := d.writeConfig()
 	if err != nil {
 		return err
 	}
-	if d.server, err = startPushServerWith(ctx, filepath.Join(d.bin, "xiezhi"), policies, "--config", config); err != nil {
+	if d.server, err = d.startPushServer(ctx, asking, "--config", config); err != nil {
 		return err
 	}
 	if err := d.employ(ctx); err != nil {

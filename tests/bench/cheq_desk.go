@@ -31,25 +31,18 @@ all_of:
   - {title: {en: Bosses, zh: 主管}, role: boss, approvals: 1}
 `
 
+// asking is by what people are asked.
+var asking = []bundles.File{
+	{Path: "tenants/" + tenant + "/shop.policy.yaml", Data: []byte(askedPolicy)},
+	{Path: "approvals/shop.yaml", Data: []byte(askedTemplate)},
+}
+
 // app is the server in the company's Feishu.
 var app = feishu.App{ID: "cli_0123456789abcdef", Secret: "app-secret", EncryptKey: "encrypt-key", VerificationToken: "verification-token"}
 
-// writePolicies writes the shipped policies and what asks people.
-func (d *desk) writePolicies(folder string) error {
-	shipped, err := bundles.ReadFS(os.DirFS(d.policies), func(p string) bool { return filepath.Ext(p) != ".go" })
-	if err != nil {
-		return err
-	}
-	return writeFiles(folder, append(shipped.Files(),
-		bundles.File{Path: "tenants/" + tenant + "/shop.policy.yaml", Data: []byte(askedPolicy)},
-		bundles.File{Path: "approvals/shop.yaml", Data: []byte(askedTemplate)}))
-}
-
-// writeConfig writes the server's configuration, where the same person may ask
-// for all the cases that are measured.
+// writeConfig writes the server's configuration.
 func (d *desk) writeConfig() (file string, err error) {
 	config := map[string]any{
-		"cases_pending": d.rounds + 10, "cases_hourly": d.rounds + 10,
 		"feishu_app_id": app.ID, "feishu_tenant_key": "tenant-one", "feishu_url": d.door.URL(), "feishu_way": "callback",
 	}
 	for key, secret := range map[string]string{"app_secret": app.Secret, "encrypt_key": app.EncryptKey, "verification_token": app.VerificationToken} {

@@ -28,7 +28,7 @@ import (
 // change, beside a stock OPA with long polling; what the SDK adds to the
 // decision core; and what decisions take while releases activate.
 func (b *bench) sdk(ctx context.Context) (err error) {
-	server, err := startPushServer(ctx, filepath.Join(b.bin, "xiezhi"))
+	server, err := b.startPushServer(ctx, nil)
 	if err != nil {
 		return err
 	}

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"time"
 )
 
@@ -73,7 +72,7 @@ type fleet struct {
 
 // start starts servers and swarms.
 func (f *fleet) start(ctx context.Context) (err error) {
-	if f.server, err = startPushServer(ctx, filepath.Join(f.bin, "xiezhi")); err != nil {
+	if f.server, err = f.startPushServer(ctx, nil); err != nil {
 		return err
 	}
 	f.release = 1

@@ -16,9 +16,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
+	"github.com/xiezhi-project/xiezhi/bundles"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 	"github.com/xiezhi-project/xiezhi/tests/process"
 )
@@ -32,27 +34,28 @@ type pushServer struct {
 	listen, streamListen string
 	admin, pep           string   // tokens
 	version              int      // of the table that is published
-	policies             string   // folder to publish first; "": the shipped policies
 	flags                []string // more of them
 }
 
-func startPushServer(ctx context.Context, binary string) (*pushServer, error) {
-	return startPushServerWith(ctx, binary, "")
-}
-
-// startPushServerWith publishes the policies of a folder, and starts the server
-// with more flags.
-func startPushServerWith(ctx context.Context, binary, policies string, flags ...string) (*pushServer, error) {
+// startPushServer publishes the shipped policies with more files, and starts the
+// server with more flags. What is published later waits for nobody.
+func (b *bench) startPushServer(ctx context.Context, more []bundles.File, flags ...string) (*pushServer, error) {
+	shipped, err := bundles.ReadFS(os.DirFS(b.policies), func(p string) bool {
+		return filepath.Ext(p) != ".go" && !strings.HasPrefix(p, "self/changes")
+	})
+	if err != nil {
+		return nil, err
+	}
 	dir, err := os.MkdirTemp("", "xiezhi-push-")
 	if err != nil {
 		return nil, err
 	}
-	s := &pushServer{client: &http.Client{}, binary: binary, dir: dir, policies: policies, flags: flags, trust: filepath.Join(dir, "data", "keys", "trust.json")}
+	s := &pushServer{client: &http.Client{}, binary: filepath.Join(b.bin, "xiezhi"), dir: dir, flags: flags, trust: filepath.Join(dir, "data", "keys", "trust.json")}
 	if s.listen, err = process.FreeAddress(); err == nil {
 		s.streamListen, err = process.FreeAddress()
 	}
 	if err == nil {
-		err = s.bootstrap(ctx)
+		err = s.bootstrap(ctx, append(shipped.Files(), more...))
 	}
 	if err == nil {
 		err = s.run(ctx)
@@ -128,13 +131,13 @@ func (s *pushServer) revoke(ctx context.Context, id string) (uint64, error) {
 	return revision.Position, err
 }
 
-// bootstrap makes the administrator and publishes the shipped policies.
-func (s *pushServer) bootstrap(ctx context.Context) error {
-	args := []string{"admin", "bootstrap", "--json", "--data", filepath.Join(s.dir, "data")}
-	if s.policies != "" {
-		args = append(args, "--policies", s.policies)
+// bootstrap makes the administrator and publishes the policies.
+func (s *pushServer) bootstrap(ctx context.Context, policies []bundles.File) error {
+	folder := filepath.Join(s.dir, "policies")
+	if err := writeFiles(folder, policies); err != nil {
+		return err
 	}
-	cmd := exec.CommandContext(ctx, s.binary, args...)
+	cmd := exec.CommandContext(ctx, s.binary, "admin", "bootstrap", "--json", "--data", filepath.Join(s.dir, "data"), "--policies", folder)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
@@ -157,7 +160,8 @@ func (s *pushServer) run(ctx context.Context) (err error) {
 		return err
 	}
 	cmd := exec.Command(s.binary, append([]string{"serve", "--listen", s.listen, "--stream-listen", s.streamListen, "--data", filepath.Join(s.dir, "data"), "--log-level", "error"}, s.flags...)...)
-	cmd.Env = append(os.Environ(), "GOGC=100") // as the bare server has it: its memory is compared
+	cmd.Env = append(os.Environ(), "GOGC=100", // as the bare server has it: its memory is compared
+		"XIEZHI_CASES_PENDING=100000", "XIEZHI_CASES_HOURLY=100000") // one person asks for all that is decided here
 	s.Server, err = process.Start(ctx, cmd, folder, syscall.SIGTERM, func(ctx context.Context) error {
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.listen+"/readyz", nil)
 		if err != nil {

@@ -17,7 +17,7 @@ var errInternal = errors.New("the address is internal, which this hook may not c
 func client(allowInternal bool) *http.Client {
 	dialer := &net.Dialer{Timeout: 5 * time.Second}
 	if !allowInternal {
-		dialer.Control = func(_, address string, _ syscall.RawConn) error { return public(address) }
+		dialer.Control = func(_, address string, _ syscall.RawConn) error { return Public(address) }
 	}
 	return &http.Client{
 		Transport: &http.Transport{
@@ -28,9 +28,9 @@ func client(allowInternal bool) *http.Client {
 	}
 }
 
-// public refuses an address, as it is about to be dialled, that does not lead
+// Public refuses an address, as it is about to be dialled, that does not lead
 // to the public internet.
-func public(address string) error {
+func Public(address string) error {
 	at, err := netip.ParseAddrPort(address)
 	if err != nil {
 		return errInternal

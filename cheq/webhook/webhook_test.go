@@ -201,12 +201,12 @@ func TestInternalAddressesAreNotDialled(t *testing.T) {
 		"::", "::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:169.254.169.254", "::127.0.0.1", "fe80::1", "fe80::1%eth0", "fc00::1", "fd00:ec2::254",
 		"ff02::1", "fec0::1", "64:ff9b::a00:1", "64:ff9b:1::1", "2002:7f00:1::", "2001:0:1::1", "2001:db8::1", "100::1",
 	} {
-		if public(net.JoinHostPort(address, "443")) == nil {
+		if Public(net.JoinHostPort(address, "443")) == nil {
 			t.Errorf("%s may be dialled", address)
 		}
 	}
 	for _, address := range []string{"1.1.1.1", "8.8.8.8", "223.5.5.5", "2606:4700::1111", "2400:3200::1", "::ffff:8.8.8.8"} {
-		if err := public(net.JoinHostPort(address, "443")); err != nil {
+		if err := Public(net.JoinHostPort(address, "443")); err != nil {
 			t.Errorf("%s: %v", address, err)
 		}
 	}

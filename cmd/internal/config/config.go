@@ -79,6 +79,9 @@ type Server struct {
 	// StaticAttributes is a YAML file of attributes that policies may trust: the
 	// source "static" of attributes.yaml. It is read at the start.
 	StaticAttributes string `koanf:"static_attributes"`
+	// Sources are programs that attributes are asked of, by the name that
+	// attributes.yaml and templates use.
+	Sources map[string]AttributeSource `koanf:"sources"`
 
 	// Policies is the git repository that policies are published from, if any.
 	Policies Policies `koanf:",squash"`
@@ -215,7 +218,7 @@ func (s *Server) Validate() error {
 	} else if _, secret := u.User.Password(); secret {
 		errs = append(errs, errors.New("database_url: holds a password; put the URL into a file and name it in database_url_file"))
 	}
-	errs = append(errs, s.Policies.validate(), s.Cases.validate())
+	errs = append(errs, s.Policies.validate(), s.Cases.validate(), validateSources(s.Sources))
 	if s.Budget <= 0 || s.Budget > time.Minute {
 		errs = append(errs, fmt.Errorf("budget: %s: want more than 0 and at most 1m", s.Budget))
 	}

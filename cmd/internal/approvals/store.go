@@ -15,7 +15,8 @@ import (
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
 
-// Config is what a Store is handed; every field but Late is required.
+// Config is what a Store is handed; every field but Late and Sources
+// is required.
 type Config struct {
 	Store     pap.Store // whose transactions are [cheq.Rows]
 	Active    func() *pdp.Snapshot
@@ -26,6 +27,9 @@ type Config struct {
 	// reads it as soon as it can; nil: nobody is.
 	Late  func(err error)
 	NewID func() string
+	// Sources are asked for reviewers, by the name that templates use. They end
+	// with their context.
+	Sources map[string]pdp.AttributeSource
 }
 
 // Store implements [cheq.Store]. It is safe for concurrent use.
@@ -44,15 +48,21 @@ const maxTries = 10
 // Update implements [cheq.Store]. What is stored is stored, also where this
 // node could not read it back: that is no error.
 func (s *Store) Update(ctx context.Context, fn func(cheq.Tx) error) error {
+	reviewers := s.lookups()
 	for try := 1; ; try++ {
 		err := s.config.Store.Update(ctx, func(tx pap.Tx) error {
-			return s.in(ctx, tx, func(t *transaction) error {
+			return s.in(ctx, tx, reviewers, func(t *transaction) error {
 				if err := pap.StillHolds(tx, t.active.Revision()); err != nil {
 					return err
 				}
 				return fn(t)
 			})
 		})
+		if len(reviewers.wanted) > 0 {
+			reviewers.ask(ctx)
+			try--
+			continue
+		}
 		behind := errors.Is(err, pap.ErrVersion) || errors.Is(err, pdp.ErrNotReady)
 		if err != nil && (!behind || try == maxTries) {
 			return err
@@ -74,12 +84,17 @@ func (s *Store) Update(ctx context.Context, fn func(cheq.Tx) error) error {
 // View implements [cheq.Store]. What it reads of rules and people is this
 // node's view.
 func (s *Store) View(ctx context.Context, fn func(cheq.Tx) error) error {
-	return s.config.Store.View(ctx, func(tx pap.Tx) error {
-		return s.in(ctx, tx, func(t *transaction) error { return fn(t) })
-	})
+	for reviewers := s.lookups(); ; reviewers.ask(ctx) {
+		err := s.config.Store.View(ctx, func(tx pap.Tx) error {
+			return s.in(ctx, tx, reviewers, func(t *transaction) error { return fn(t) })
+		})
+		if len(reviewers.wanted) == 0 {
+			return err
+		}
+	}
 }
 
-func (s *Store) in(ctx context.Context, tx pap.Tx, fn func(*transaction) error) error {
+func (s *Store) in(ctx context.Context, tx pap.Tx, reviewers *lookups, fn func(*transaction) error) error {
 	active := s.config.Active()
 	if active == nil {
 		return pdp.ErrNotReady
@@ -88,7 +103,11 @@ func (s *Store) in(ctx context.Context, tx pap.Tx, fn func(*transaction) error) 
 	if !ok {
 		return fmt.Errorf("%T keeps no cases", tx)
 	}
-	return fn(&transaction{Rows: rows, ctx: ctx, tx: tx, active: active, config: &s.config, templates: &s.templates})
+	err := fn(&transaction{Rows: rows, ctx: ctx, tx: tx, active: active, config: &s.config, templates: &s.templates, reviewers: reviewers})
+	if len(reviewers.wanted) > 0 {
+		return errLookup
+	}
+	return err
 }
 
 // transaction implements [cheq.Tx].
@@ -99,6 +118,7 @@ type transaction struct {
 	active    *pdp.Snapshot
 	config    *Config
 	templates *templates
+	reviewers *lookups
 }
 
 // Rule implements [cheq.World].
@@ -124,12 +144,14 @@ func (t *transaction) Member(c *cheq.Case, who cheq.Person, p *cheq.People) bool
 	case p.Role != "":
 		platform := strings.HasPrefix(p.Role, pap.Platform+":")
 		return platform == (who.Tenant == "") && slices.Contains(t.config.Directory.Roles(who.Tenant, who.Name), p.Role)
-	case len(p.Users) > 0:
-		_, err := t.config.Directory.SubjectStanding(who.Tenant, who.Name)
-		return err == nil && p.Named(c.Tenant, who)
-	default:
+	}
+	if _, err := t.config.Directory.SubjectStanding(who.Tenant, who.Name); err != nil {
 		return false
 	}
+	if p.Lookup != nil {
+		p = t.reviewers.people(c, p.Lookup)
+	}
+	return p != nil && p.Named(c.Tenant, who)
 }
 
 // Line implements [cheq.World].

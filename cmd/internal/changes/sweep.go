@@ -20,9 +20,15 @@ func (d *Desk) Sweep(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	newest := map[string]string{} // case by policy source
+	for i := range open {
+		if open[i].State == pap.ProposalWaiting && open[i].Source != "" {
+			newest[open[i].Source] = open[i].Case
+		}
+	}
 	var failed []error
 	for i := range open {
-		if err := d.follow(ctx, &open[i], head); err != nil {
+		if err := d.follow(ctx, &open[i], head, newest[open[i].Source]); err != nil {
 			failed = append(failed, fmt.Errorf("change of case %s: %w", open[i].Case, err))
 		}
 	}
@@ -30,11 +36,11 @@ func (d *Desk) Sweep(ctx context.Context) error {
 }
 
 // follow takes the next step of a proposal. The step after it is the next
-// sweep's.
-func (d *Desk) follow(ctx context.Context, p *pap.Proposal, head uint64) error {
+// sweep's. newest is the last case of its policy source that waits.
+func (d *Desk) follow(ctx context.Context, p *pap.Proposal, head uint64, newest string) error {
 	switch p.State {
 	case pap.ProposalWaiting:
-		return d.await(ctx, p, head)
+		return d.await(ctx, p, head, newest)
 	case pap.ProposalPublished:
 		return d.spread(ctx, p)
 	case pap.ProposalOutdated:
@@ -46,7 +52,7 @@ func (d *Desk) follow(ctx context.Context, p *pap.Proposal, head uint64) error {
 }
 
 // await looks at what people say.
-func (d *Desk) await(ctx context.Context, p *pap.Proposal, head uint64) error {
+func (d *Desk) await(ctx context.Context, p *pap.Proposal, head uint64, newest string) error {
 	c, err := d.config.Cases.Case(ctx, p.Case)
 	switch {
 	case err != nil:
@@ -56,6 +62,8 @@ func (d *Desk) await(ctx context.Context, p *pap.Proposal, head uint64) error {
 	case head != p.Base:
 		why := fmt.Sprintf("release %d was published meanwhile, and this changes release %d: publish it anew", head, p.Base)
 		return d.config.PAP.EndProposal(ctx, p.Case, pap.ProposalOutdated, why)
+	case c.State != cheq.Approved && p.Source != "" && newest != p.Case:
+		return d.config.PAP.EndProposal(ctx, p.Case, pap.ProposalOutdated, "a newer commit waits: case "+newest)
 	case c.State != cheq.Approved:
 		return nil
 	}

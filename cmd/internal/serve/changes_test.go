@@ -174,6 +174,41 @@ func TestWhatItsAuthorMayNotPublishAnyMoreIsOutdated(t *testing.T) {
 	}
 }
 
+// Of the commits of one source the newest is asked about, and no other.
+func TestANewerCommitTakesThePlaceOfOneThatWaits(t *testing.T) {
+	o := openOffice(t)
+	commit := func(id, text string) string {
+		current, err := o.nodes[0].PAP.NewestContent(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		content, err := current.Apply([]bundles.Change{{Path: "platform/commit.md", Data: []byte(text)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _, err = o.nodes[0].PAP.PublishCommit(t.Context(), o.as("user:root"), pap.Commit{
+			Source: "git+https://git/p@main", ID: id, Author: "li", Note: "a commit", Content: content.Without("self/"),
+		})
+		var needs *pap.NeedsReviewError
+		if !errors.As(err, &needs) {
+			t.Fatalf("it does not wait for people: %v", err)
+		}
+		return needs.Case
+	}
+	first, second := commit("a1", "one"), commit("b2", "two")
+	if p := o.sweep(first); p.State != pap.ProposalOutdated || o.timeline(first)["outdated"] != 1 {
+		t.Errorf("the first: %+v", p)
+	}
+	c, err := o.nodes[0].Cases.Case(t.Context(), second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.approve("user:second", c)
+	if p := o.sweep(second); p.State != pap.ProposalPublished || p.Commit != "b2" {
+		t.Errorf("the second: %+v", p)
+	}
+}
+
 // weaker has what weakens any policy wait.
 const weaker = `// @policy({"title":{"en":"Weaker","zh":"放宽"},"scope":{"actions":["release.change"]},"reads":["context.weakens","context.flips"],"unbound":["weakens","flips"]})
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/xiezhi-project/xiezhi/cheq"
@@ -37,8 +38,12 @@ func (d *Desk) Ask(ctx context.Context, o *pdp.Obstacles, caller pdp.Caller) (*a
 	} else if approval != nil {
 		return approval, nil
 	}
+	if !d.askable(o) {
+		return nil, nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
+	heard := d.recent.heard()
 	c, _, err := d.open(ctx, o, ask, nil)
 	var nobody *cheq.NotAskableError
 	switch {
@@ -51,8 +56,16 @@ func (d *Desk) Ask(ctx context.Context, o *pdp.Obstacles, caller pdp.Caller) (*a
 		d.Failed(o, err)
 		return nil, err
 	}
-	d.recent.join(&ask, &c, now)
+	d.recent.join(&ask, &c, heard, now)
 	return Approval(&c), nil
+}
+
+// askable reports whether every rule in the way names a template.
+func (d *Desk) askable(o *pdp.Obstacles) bool {
+	return !slices.ContainsFunc(o.Rules, func(rule pdp.Obstacle) bool {
+		t, _ := d.templates.of(o.Snapshot.Release, rule.Rule.Template)
+		return t == nil
+	})
 }
 
 // Open opens the case of a request that meets these obstacles, or joins it;

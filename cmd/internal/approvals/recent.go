@@ -12,7 +12,7 @@ import (
 // How long this node goes on with what it found out about an ask, and about
 // how many: a service that asks again and again costs the store little.
 const (
-	joinedFor = 2 * time.Second
+	joinedFor = 30 * time.Second
 	spentFor  = time.Second
 	mostKnown = 10_000
 )
@@ -23,6 +23,7 @@ type recent struct {
 	mu     sync.Mutex
 	joined map[string]pending // by the whole ask
 	spent  map[string]time.Time
+	ended  uint64 // how many cases this node heard the end of
 }
 
 // pending is the open case of an ask.
@@ -65,9 +66,21 @@ func (r *recent) known(a *cheq.Ask, now time.Time) (approval *authz.Approval, to
 	return nil, ok && now.Before(until)
 }
 
-func (r *recent) join(a *cheq.Ask, c *cheq.Case, now time.Time) {
+// heard is how many cases this node heard the end of so far.
+func (r *recent) heard() uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.ended
+}
+
+// join keeps a case that was open when this node had heard of so many ends. It
+// may have ended since.
+func (r *recent) join(a *cheq.Ask, c *cheq.Case, heard uint64, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ended != heard {
+		return
+	}
 	if r.joined == nil || len(r.joined) >= mostKnown {
 		r.joined = map[string]pending{}
 	}
@@ -87,6 +100,7 @@ func (r *recent) full(a *cheq.Ask, now time.Time) {
 func (d *Desk) Settled(id string) {
 	d.recent.mu.Lock()
 	defer d.recent.mu.Unlock()
+	d.recent.ended++
 	for key, p := range d.recent.joined {
 		if p.approval.ID == id {
 			delete(d.recent.joined, key)

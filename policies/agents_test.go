@@ -30,7 +30,7 @@ func TestNoTenantRegistersAgentsWithoutReview(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := pdp.New(pdp.Config{Now: func() time.Time { return now }, NewID: func() string { return "id" }})
+	p := pdp.New(pdp.Config{Budget: time.Minute, Now: func() time.Time { return now }, NewID: func() string { return "id" }})
 	p.Activate(&pdp.Snapshot{Release: release, Dynamic: &pdp.Dynamic{}, Directory: policytest.Answers{}})
 	for _, system := range []any{nil, "tianshu", "Tianshu", "shop", "", "*", 7, []any{"tianshu"}, map[string]any{}} {
 		contexts := []authz.Value{authz.MustValue(map[string]any{"business_system": system}), {}}

@@ -39,7 +39,7 @@ func compile(t testing.TB) *pdp.Release {
 func decider(t testing.TB) func(authz.Request) authz.Decision {
 	t.Helper()
 	roles := policytest.Answers{"subject.roles": authz.Strings("tenant_admin", "landing_zone_operator")}
-	p := pdp.New(pdp.Config{Now: func() time.Time { return now }, NewID: func() string { return "id" }})
+	p := pdp.New(pdp.Config{Budget: time.Minute, Now: func() time.Time { return now }, NewID: func() string { return "id" }})
 	p.Activate(&pdp.Snapshot{Release: compile(t), Dynamic: &pdp.Dynamic{}, Directory: roles})
 	return func(req authz.Request) authz.Decision {
 		t.Helper()

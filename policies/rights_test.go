@@ -89,7 +89,7 @@ func may(t *testing.T, p *pdp.PDP, c caller) bool {
 
 func selfPDP(t *testing.T) *pdp.PDP {
 	t.Helper()
-	p := pdp.New(pdp.Config{Now: func() time.Time { return now }, NewID: func() string { return "id" }})
+	p := pdp.New(pdp.Config{Budget: time.Minute, Now: func() time.Time { return now }, NewID: func() string { return "id" }})
 	p.Activate(&pdp.Snapshot{Release: compile(t), Dynamic: &pdp.Dynamic{}})
 	return p
 }

@@ -55,7 +55,7 @@ func TestRolesMayAskForTheirDutiesAndNothingElse(t *testing.T) {
 	release := compile(t)
 	for role := range duties {
 		answers := policytest.Answers{"subject.roles": authz.Strings(role)}
-		p := pdp.New(pdp.Config{Now: func() time.Time { return now }, NewID: func() string { return "id" }})
+		p := pdp.New(pdp.Config{Budget: time.Minute, Now: func() time.Time { return now }, NewID: func() string { return "id" }})
 		p.Activate(&pdp.Snapshot{Release: release, Dynamic: &pdp.Dynamic{}, Directory: answers})
 		for resourceType, verbs := range offered {
 			for _, verb := range verbs {

@@ -91,7 +91,7 @@ func (r *Route) document() object {
 		operation["parameters"] = parameters
 	}
 	if r.Body != "" {
-		operation["requestBody"] = object{"required": true, "content": object{"application/json": schemaRef(r.Body)}}
+		operation["requestBody"] = object{"required": !r.BodyOptional, "content": object{"application/json": schemaRef(r.Body)}}
 	}
 	return operation
 }

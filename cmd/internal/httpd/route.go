@@ -23,10 +23,12 @@ type Route struct {
 	Query   []string // names of the query parameters, of openapi.yaml's parameters
 	Headers []string // names of request headers, likewise
 	Body    string   // name of the schema of the request body, or empty
-	Status  int      // of success
-	Joined  bool     // success is 200, too, where there is such an object already
-	Waiting string   // name of the schema of the answer 202, where people must say yes first
-	Answer  string   // name of the schema of the answer, or empty for text
+	// BodyOptional says that the body may be left out.
+	BodyOptional bool
+	Status       int    // of success
+	Joined       bool   // success is 200, too, where there is such an object already
+	Waiting      string // name of the schema of the answer 202, where people must say yes first
+	Answer       string // name of the schema of the answer, or empty for text
 
 	// AuthZEN doors follow their standard in what they refuse and how.
 	AuthZEN bool

@@ -87,6 +87,9 @@ type Config struct {
 	Source Source
 	// LoadAttributes reads the static attributes again; nil: there are none.
 	LoadAttributes func() error
+	// AttributeSources make the sources that are asked over HTTP forget their
+	// answers, by name.
+	AttributeSources map[string]func()
 
 	// PublicURL is how callers reach this server, without a final slash.
 	// Empty: the scheme and host that the call itself names.

@@ -3,7 +3,9 @@ package httpd
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 
 	"github.com/xiezhi-project/xiezhi/pap"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
@@ -29,9 +31,9 @@ func sourceRoutes() []Route {
 		},
 		{
 			Method: http.MethodPost, Path: "/api/v1/policy/load", Operation: "loadPolicies", Rights: []string{"policy.load"},
-			Summary: "Fetch the policy repository now, and read the file of static attributes again",
-			Headers: []string{"Idempotency-Key"},
-			Status:  http.StatusOK, Answer: "PolicyLoad", Replay: true, handle: (*call).loadPolicies,
+			Summary: "Fetch the policy repository now, read the file of static attributes again, and forget what attribute sources answered; or one of these",
+			Headers: []string{"Idempotency-Key"}, Body: "PolicyLoadRequest", BodyOptional: true,
+			Status: http.StatusOK, Answer: "PolicyLoad", Replay: true, handle: (*call).loadPolicies,
 		},
 		{
 			Method: http.MethodPost, Path: "/api/v1/policy/source/webhook", Operation: "policySourceWebhook", Public: true,
@@ -55,11 +57,43 @@ func (c *call) readSource() error {
 }
 
 // loadedJSON says what a load brought. A member is null where the server has
-// no such thing.
+// no such thing, or another was asked for.
 type loadedJSON struct {
 	Revision   string            `json:"revision"`
 	Source     *pap.SourceStatus `json:"source"`
 	Attributes *attributesJSON   `json:"static_attributes"`
+	Forgotten  []string          `json:"attribute_sources"` // that are asked anew
+}
+
+// loadJSON says what is to be loaded. Sources are configured on the server: a
+// caller names one, and never an address.
+type loadJSON struct {
+	Source *string `json:"source"` // absent: all
+}
+
+// What callers call the sources that every server may have one of.
+const (
+	policySource = "policies"
+	staticSource = "static"
+)
+
+// loads returns whether a source of this name is to be loaded.
+func (c *call) loads() (func(name string) bool, error) {
+	if len(c.fiber.Request().Body()) == 0 {
+		return func(string) bool { return true }, nil
+	}
+	body, err := decode[loadJSON](c)
+	if err != nil {
+		return nil, err
+	}
+	if body.Source == nil {
+		return func(string) bool { return true }, nil
+	}
+	asked := *body.Source
+	if known := asked == policySource && c.config.Source != nil || asked == staticSource && c.config.LoadAttributes != nil || c.config.AttributeSources[asked] != nil; !known {
+		return nil, &authz.FieldError{Path: "/source", Detail: "this server has no source of this name"}
+	}
+	return func(name string) bool { return name == asked }, nil
 }
 
 type attributesJSON struct {
@@ -71,15 +105,25 @@ func (c *call) loadPolicies() error {
 	if err := c.allow("policy.load", ""); err != nil {
 		return err
 	}
-	var loaded loadedJSON
-	if c.config.LoadAttributes != nil {
+	loads, err := c.loads()
+	if err != nil {
+		return err
+	}
+	loaded := loadedJSON{Forgotten: []string{}}
+	for _, name := range slices.Sorted(maps.Keys(c.config.AttributeSources)) {
+		if loads(name) {
+			c.config.AttributeSources[name]()
+			loaded.Forgotten = append(loaded.Forgotten, name)
+		}
+	}
+	if c.config.LoadAttributes != nil && loads(staticSource) {
 		loaded.Attributes = &attributesJSON{Result: "loaded"}
 		if err := c.config.LoadAttributes(); err != nil {
 			loaded.Attributes = &attributesJSON{Result: "refused", Reason: err.Error()}
 			c.config.Log.Error("the static attributes could not be loaded; what was known before holds", "error", err)
 		}
 	}
-	if c.config.Source != nil {
+	if c.config.Source != nil && loads(policySource) {
 		status, err := c.config.Source.Load(c.ctx)
 		if c.ctx.Err() != nil {
 			return err

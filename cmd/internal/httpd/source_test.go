@@ -74,6 +74,49 @@ func TestTheSourcesStateIsReadByAuthorsAndLoadedByThePlatform(t *testing.T) {
 	}
 }
 
+func TestALoadIsOfOneSourceThatIsConfigured(t *testing.T) {
+	r := newRig(t, testPolicies())
+	git, static, dropped := &heldSource{status: pap.SourceStatus{Source: "git+https://git.example/policies@main", Subject: "service:git", Result: pap.SourceUnchanged, CheckedAt: time.Now().UTC()}}, 0, 0
+	r.config.Source = git
+	r.config.LoadAttributes = func() error { static++; return nil }
+	r.config.AttributeSources = map[string]func(){"cmdb": func() { dropped++ }}
+	for _, row := range []struct {
+		body                 string
+		git, static, dropped int
+		status               int
+	}{
+		{"", 1, 1, 1, 200},
+		{"{}", 1, 1, 1, 200},
+		{`{"source":"cmdb"}`, 0, 0, 1, 200},
+		{`{"source":"static"}`, 0, 1, 0, 200},
+		{`{"source":"policies"}`, 1, 0, 0, 200},
+		{`{"source":"hr"}`, 0, 0, 0, 400},
+		{`{"source":""}`, 0, 0, 0, 400},
+		{`{"source":"https://evil.example/policies"}`, 0, 0, 0, 400},
+		{`{"url":"https://evil.example/policies"}`, 0, 0, 0, 400},
+		{`{"source":`, 0, 0, 0, 400},
+	} {
+		git.loads, static, dropped = 0, 0, 0
+		g := r.do(ask{as: "admin", method: "POST", path: "/api/v1/policy/load", body: row.body})
+		if g.status != row.status || git.loads != row.git || static != row.static || dropped != row.dropped {
+			t.Errorf("%s: %d %s; %d, %d, %d", row.body, g.status, g.text, git.loads, static, dropped)
+		}
+		if row.dropped == 1 && g.at("/attribute_sources/0") != "cmdb" || row.static == 0 && row.status == 200 && g.json["static_attributes"] != nil {
+			t.Errorf("%s: %s", row.body, g.text)
+		}
+	}
+	if g := r.do(ask{as: "author", method: "POST", path: "/api/v1/policy/load", body: `{"source":"cmdb"}`}); g.status != http.StatusForbidden {
+		t.Errorf("a tenant's author: %d %s", g.status, g.text)
+	}
+	delete(r.config.AttributeSources, "cmdb")
+	r.config.Source, r.config.LoadAttributes = nil, nil
+	for _, name := range []string{"cmdb", "static", "policies"} {
+		if g := r.do(ask{as: "admin", method: "POST", path: "/api/v1/policy/load", body: `{"source":"` + name + `"}`}); g.status != 400 || g.at("/code") == "" {
+			t.Errorf("%s, which is not configured: %d %s", name, g.status, g.text)
+		}
+	}
+}
+
 func TestAWebhookNeedsASignatureOfItsBytes(t *testing.T) {
 	r := newRig(t, testPolicies())
 	r.config.Source = &heldSource{}

@@ -54,6 +54,7 @@ type Core struct {
 	policies   *policies
 	distribute *distribution
 	static     *staticFile // nil where none is configured
+	sources    httpSources
 }
 
 // Node is one running server.
@@ -119,6 +120,10 @@ func OpenCore(ctx context.Context, c config.Server, store Store, recorder pdp.Re
 		}
 		sources[pip.StaticSource] = core.static
 	}
+	if core.sources, err = openHTTPSources(c, log); err != nil {
+		return nil, err
+	}
+	core.sources.add(sources)
 	core.PDP = pdp.New(pdp.Config{
 		Sources: sources, Recorder: recorder, Uses: uses, Approvals: core.desk, Budget: c.Budget, StaleBound: c.StaleBound,
 		Freshness: func() authz.Freshness { return freshness(core.Feed, c.GrantStale, time.Now()) }, Now: time.Now, NewID: newID,
@@ -134,7 +139,7 @@ func OpenCore(ctx context.Context, c config.Server, store Store, recorder pdp.Re
 	})
 	uses.pap = core.PAP
 	core.Cases = cheq.New(cheq.Config{Now: time.Now, NewID: newID, Store: approvals.NewStore(approvals.Config{
-		Store: store, Active: core.PDP.Active, Directory: directory, CatchUp: core.Feed.Sync, NewID: newID, Late: func(err error) {
+		Store: store, Active: core.PDP.Active, Directory: directory, CatchUp: core.Feed.Sync, NewID: newID, Sources: sources, Late: func(err error) {
 			log.Warn("an answer of people is stored, but this node could not apply it yet", "error", err)
 		},
 	}), Limits: cheq.Limits{Pending: c.Cases.Pending, Hourly: c.Cases.Hourly}})
@@ -179,7 +184,7 @@ func Open(ctx context.Context, c config.Server, log *slog.Logger) (*Node, error)
 		return nil, errors.Join(err, n.Close())
 	}
 	n.http, err = httpd.New(httpd.Config{
-		Source: sourceOf(n.source), LoadAttributes: core.loadAttributes(), Approvals: core.approvals(), Callbacks: n.channels.callbacks,
+		Source: sourceOf(n.source), LoadAttributes: core.loadAttributes(), AttributeSources: core.sources.drops(), Approvals: core.approvals(), Callbacks: n.channels.callbacks,
 		AccessRequests: n.accessRequests(c), PublicURL: c.PublicURL,
 		Guard: core.guard, PDP: core.PDP, PAP: core.PAP, Store: store, Preview: preview.New(preview.Config{
 			Store: store, Compile: core.policies.Compile, CompileRestriction: core.policies.Restriction, Now: time.Now,
@@ -239,6 +244,7 @@ const (
 
 // Close hands what the spool holds to the database and releases both.
 func (n *Node) Close() error {
+	n.sources.close()
 	return errors.Join(n.push.close(), closeSpool(n.spool), n.Store.Close())
 }
 

@@ -19,6 +19,8 @@ type Desk struct {
 	PDP   *pdp.PDP
 	Cases *cheq.Service
 	Now   func() time.Time
+	// Authors are those who wrote rules ([Store.Authors]).
+	Authors func(ctx context.Context, rules []pdp.Obstacle) ([]cheq.Person, error)
 	// Failed is told of a case that could not be opened, for the log.
 	Failed func(o *pdp.Obstacles, err error)
 
@@ -83,6 +85,9 @@ func (d *Desk) Open(ctx context.Context, o *pdp.Obstacles, caller pdp.Caller, ex
 // open decides first what a yes would newly allow.
 func (d *Desk) open(ctx context.Context, o *pdp.Obstacles, ask cheq.Ask, open []string) (c cheq.Case, joined bool, err error) {
 	if ask.Digests, ask.Newly, err = d.newly(ctx, o, open); err != nil {
+		return cheq.Case{}, false, err
+	}
+	if ask.Authors, err = d.Authors(ctx, o.Rules); err != nil {
 		return cheq.Case{}, false, err
 	}
 	return d.Cases.Open(ctx, ask)

@@ -9,12 +9,13 @@ import (
 
 	"github.com/xiezhi-project/xiezhi/cheq"
 	"github.com/xiezhi-project/xiezhi/cmd/internal/approvals"
+	"github.com/xiezhi-project/xiezhi/pap"
 	"github.com/xiezhi-project/xiezhi/pdp"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
 
 func (n *node) desk() *approvals.Desk {
-	return &approvals.Desk{PDP: n.pdp, Cases: n.Service, Now: time.Now, Failed: func(*pdp.Obstacles, error) {}}
+	return &approvals.Desk{PDP: n.pdp, Cases: n.Service, Authors: n.Store.(*approvals.Store).Authors, Now: time.Now, Failed: func(*pdp.Obstacles, error) {}}
 }
 
 func large(size int, region string) authz.Request {
@@ -98,6 +99,27 @@ func TestWhatNoTemplateOffersIsNotLeftOpen(t *testing.T) {
 		var refused *cheq.NotAskableError
 		if !errors.As(err, &refused) || !strings.Contains(err.Error(), why) {
 			t.Errorf("%s: %v, want %q", member, err, why)
+		}
+	}
+}
+
+func TestWhoWroteARuleDoesNotAnswerForIt(t *testing.T) {
+	n := newNode(t)
+	const file = "tenants/acme/desk.policy.yaml"
+	n.update(t, func(tx pap.Tx) error {
+		return errors.Join(
+			tx.PutDocument(pap.Document{Path: file, Version: 1, Release: 1, Layer: "tenant", Tenant: "acme", UpdatedBy: "user:zhao", UpdatedAt: time.Now()}),
+			tx.PutDocument(pap.Document{Path: file, Version: 2, Release: 1, Layer: "tenant", Tenant: "acme", UpdatedBy: "user:li", UpdatedAt: time.Now()}),
+			tx.PutDocument(pap.Document{Path: file, Version: 3, Draft: true, Layer: "tenant", Tenant: "acme", UpdatedBy: "user:wang", UpdatedAt: time.Now()}),
+		)
+	})
+	c, err := n.leaving(t, large(20, "hangzhou"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]error{"li": cheq.ErrNotReviewer, "wang": nil, "zhao": nil} {
+		if _, err := n.vote(t, c, name, true); !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", name, err, want)
 		}
 	}
 }

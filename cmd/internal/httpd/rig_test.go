@@ -270,7 +270,7 @@ func assemble(t testing.TB, dir string, config Config) *rig {
 		Store: r.node.store, Active: r.node.pdp.Active, Directory: directory, CatchUp: r.node.feed.Sync, NewID: newID,
 	})})
 	if config.Approvals == nil {
-		desk := &approvals.Desk{PDP: r.node.pdp, Cases: r.node.cases, Now: time.Now, Failed: func(_ *pdp.Obstacles, err error) { t.Error(err) }}
+		desk := &approvals.Desk{PDP: r.node.pdp, Cases: r.node.cases, Authors: r.node.cases.Store.(*approvals.Store).Authors, Now: time.Now, Failed: func(_ *pdp.Obstacles, err error) { t.Error(err) }}
 		config.Approvals = &Approvals{
 			Cases: r.node.cases, Open: desk.Open, Approval: approvals.Approval, Waiters: r.waiters, CatchUp: r.node.feed.Sync,
 		}

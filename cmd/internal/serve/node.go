@@ -138,12 +138,13 @@ func OpenCore(ctx context.Context, c config.Server, store Store, recorder pdp.Re
 		CatchUp: core.Feed.Sync, Now: time.Now, NewID: newID, Ceiling: c.GrantCeiling,
 	})
 	uses.pap = core.PAP
-	core.Cases = cheq.New(cheq.Config{Now: time.Now, NewID: newID, Store: approvals.NewStore(approvals.Config{
+	cases := approvals.NewStore(approvals.Config{
 		Store: store, Active: core.PDP.Active, Directory: directory, CatchUp: core.Feed.Sync, NewID: newID, Sources: sources, Late: func(err error) {
 			log.Warn("an answer of people is stored, but this node could not apply it yet", "error", err)
 		},
-	}), Limits: cheq.Limits{Pending: c.Cases.Pending, Hourly: c.Cases.Hourly}})
-	core.desk.PDP, core.desk.Cases = core.PDP, core.Cases
+	})
+	core.Cases = cheq.New(cheq.Config{Now: time.Now, NewID: newID, Store: cases, Limits: cheq.Limits{Pending: c.Cases.Pending, Hourly: c.Cases.Hourly}})
+	core.desk.PDP, core.desk.Cases, core.desk.Authors = core.PDP, core.Cases, cases.Authors
 	if err := core.Feed.Sync(ctx); err != nil {
 		return nil, fmt.Errorf("read the store: %w", err)
 	}

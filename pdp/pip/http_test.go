@@ -17,7 +17,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/xiezhi-project/xiezhi/bundles"
 	"github.com/xiezhi-project/xiezhi/pdp"
+	"github.com/xiezhi-project/xiezhi/pdp/celeval"
 	"github.com/xiezhi-project/xiezhi/pdp/pip"
 	"github.com/xiezhi-project/xiezhi/pep-sdk/authz"
 )
@@ -490,6 +492,45 @@ func TestAConfigurationThatIsUnsafeIsRefused(t *testing.T) {
 		}
 		if source != nil {
 			source.Close()
+		}
+	}
+}
+
+func TestWhatReadsAnAttributeIsDeniedWhileTheSourceIsAway(t *testing.T) {
+	content, err := bundles.NewContent([]bundles.File{
+		{Path: "attributes.yaml", Data: []byte("attributes:\n  resource.level: {trusted: true, source: cmdb}\n")},
+		{Path: "platform/doors.policy.json", Data: []byte(`{"id":"doors","name":"Doors","version":"1","rules":[{"id":"low","condition":"resource.properties.level < 3","effect":"ALLOW"}]}`)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	release, err := pdp.Compile(t.Context(), 1, content, celeval.New())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newCMDB(t, says(`{"found":true,"value":2}`), nil)
+	p := pdp.New(pdp.Config{Sources: map[string]pdp.AttributeSource{"cmdb": c}, Now: time.Now, NewID: func() string { return "d" }})
+	p.Activate(&pdp.Snapshot{Release: release})
+	for _, step := range []struct {
+		answer, rule, cause string
+		want                authz.Effect
+	}{
+		{`{"found":true,"value":2}`, "low", "", authz.Allow},
+		{`{"found":true,"value":3}`, authz.RuleNoAllow, "", authz.Deny},
+		{`{"found":false}`, authz.RuleEvaluationError, string(pdp.CausePolicyError), authz.Deny},
+		{`oops`, authz.RuleEvaluationError, string(pdp.CauseAttributeUnavailable), authz.Deny},
+	} {
+		answer := says(step.answer)
+		c.handle.Store(&answer)
+		c.Drop()
+		req := authz.Request{
+			Tenant: "acme", Subject: authz.Entity{Type: "user", ID: "li.wei"}, Action: authz.Action{Name: "open"}, Resource: authz.Entity{Type: "door", ID: "vault"},
+		}
+		_, _ = c.ask(t.Context(), pdp.AttributeQuery{Name: "resource.level", Tenant: req.Tenant, Entity: &req.Resource}) // a decision does not wait for long
+		d, err := p.Decide(t.Context(), req, pdp.Caller{})
+		last := d.Reasons[len(d.Reasons)-1]
+		if err != nil || d.Effect != step.want || last.Rule != step.rule || last.Cause != step.cause {
+			t.Errorf("%s: %s %v, %v", step.answer, d.Effect, d.Reasons, err)
 		}
 	}
 }

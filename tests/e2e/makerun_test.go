@@ -21,8 +21,8 @@ import (
 )
 
 // What a newcomer does first: `make run` in a fresh copy of the repository,
-// then the three lines it prints, in another terminal.
-func TestMakeRunPrintsThreeLinesThatAnswerAsAnnounced(t *testing.T) {
+// then the lines it prints, in another terminal.
+func TestMakeRunPrintsLinesThatAnswerAsAnnounced(t *testing.T) {
 	t.Parallel()
 	clone, home := freshCopy(t), filepath.Join(t.TempDir(), "home")
 	if err := os.Mkdir(home, 0o700); err != nil {
@@ -68,7 +68,21 @@ func TestMakeRunPrintsThreeLinesThatAnswerAsAnnounced(t *testing.T) {
 		}
 	}
 	if got := strings.Join(announced, " "); got != "ALLOW DENY REVIEW" {
-		t.Errorf("three lines are promised: ALLOW DENY REVIEW; got %q in:\n%s", got, printed)
+		t.Fatalf("three lines are promised: ALLOW DENY REVIEW; got %q in:\n%s", got, printed)
+	}
+	approve := regexp.MustCompile(`(?m)^for who in .* cheq approve (CASE) .*$`).FindString(string(printed))
+	if approve == "" {
+		t.Fatalf("nothing says how people answer:\n%s", printed)
+	}
+	review := lines[len(lines)-1][3]
+	asked := decisionOfLine(t, clone, review)
+	answered := exec.Command("sh", "-c", strings.Replace(approve, "CASE", asked.Approval.ID+" --yes", 1))
+	answered.Dir = clone
+	if text, err := answered.CombinedOutput(); err != nil || asked.Approval.ID == "" {
+		t.Fatalf("%s\n%v: %s", approve, err, text)
+	}
+	if d := decisionOfLine(t, clone, review); d.Effect != "ALLOW" {
+		t.Errorf("after both said yes: %+v", d)
 	}
 }
 

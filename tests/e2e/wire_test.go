@@ -185,6 +185,9 @@ type decision struct {
 	Revision    string       `json:"revision"`
 	Reasons     []reason     `json:"reasons"`
 	Obligations []obligation `json:"obligations"`
+	Approval    struct {
+		ID string `json:"id"`
+	} `json:"approval"`
 }
 
 type reason struct {

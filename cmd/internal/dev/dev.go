@@ -153,6 +153,8 @@ func callers() []caller {
 		{"service", "acme", "service", "shop", "service"},
 		{"pep", "acme", "service", "gateway", "pep"},
 		{"auditor", "", "user", "auditor", "auditor"},
+		{"nina", "acme", "user", "nina", "network_admin"}, // the two whom the shipped REVIEWs ask
+		{"sam", "acme", "user", "sam", "security_admin"},
 	}
 }
 
@@ -274,7 +276,8 @@ func (s *session) writeTokens(ready Ready) (string, error) {
 	return folder, nil
 }
 
-// banner prints where the server is and three requests to try.
+// banner prints where the server is, three requests to try, and how people
+// answer.
 func (s *session) banner(ready Ready) error {
 	folder := filepath.Join(s.Data, "examples")
 	if err := os.MkdirAll(folder, 0o700); err != nil {
@@ -302,6 +305,8 @@ func (s *session) banner(ready Ready) error {
 	if err != nil {
 		return err
 	}
+	fmt.Fprintf(s.Out, "\n# two people answer a REVIEW, CASE is approval.id in it; with both their yes the same request is an ALLOW:\n"+
+		"for who in nina sam; do %s cheq approve CASE --server %s --token-file %s/$who; done\n", shellWord(os.Args[0]), ready.URL, shellWord(tokens))
 	fmt.Fprintf(s.Out, "\n# a service that decides in-process, and goes on while this server is away:\ngo run ./examples/shop --server %s --token-file %s --trust %s --data %s\n",
 		ready.URL, shellWord(filepath.Join(tokens, "pep")), shellWord(ready.Trust), shellWord(filepath.Join(s.Data, "shop")))
 	fmt.Fprintf(s.Out, "\nTokens (good for %d days):\n", int(tokenLife.Hours()/24))

@@ -158,6 +158,38 @@ func TestAnAnswerIsUsedForItsTimeAndNoLonger(t *testing.T) {
 	}
 }
 
+func TestTheTimeOfAnAnswerBeginsWhenItIsAskedFor(t *testing.T) {
+	var c *cmdb
+	c = newCMDB(t, func(w http.ResponseWriter, _ *http.Request) {
+		c.clock.pass(time.Minute - 1) // it looked, and took its time
+		_, _ = io.WriteString(w, `{"found":true,"value":1}`)
+	}, nil)
+	for _, step := range []struct {
+		pass  time.Duration
+		calls int64
+	}{{0, 1}, {0, 1}, {1, 2}} {
+		c.clock.pass(step.pass)
+		if _, err := c.ask(t.Context(), owners("i-1")); err != nil || c.calls.Load() != step.calls {
+			t.Errorf("%d calls, want %d, %v", c.calls.Load(), step.calls, err)
+		}
+	}
+}
+
+func TestTheLogNamesNoAddressWithItsQuery(t *testing.T) {
+	var text strings.Builder
+	c := newCMDB(t, says(`{}`), func(c *pip.HTTPConfig) {
+		c.URL += "?key=" + token
+		c.Dialable = func(string) error { return errors.New("internal") }
+		c.Log = slog.New(slog.NewTextHandler(&text, nil))
+	})
+	for range 6 {
+		c.fails(t, "i-1", "")
+	}
+	if got := text.String(); !strings.Contains(got, "source=cmdb") || !strings.Contains(got, "internal") || strings.Contains(got, token) || strings.Count(got, "\n") != 1 {
+		t.Errorf("logged %s", got)
+	}
+}
+
 func TestManyWhoAskAtOnceShareOneCallThatOutlivesThem(t *testing.T) {
 	called, goOn := make(chan struct{}, 1), make(chan struct{})
 	c := newCMDB(t, func(w http.ResponseWriter, _ *http.Request) {

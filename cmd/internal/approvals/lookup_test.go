@@ -93,6 +93,27 @@ func TestReviewersAreWhomTheSourceNamesWhenTheyAnswerAndWhenItSettles(t *testing
 	}
 }
 
+// The second answer comes from a reviewer by role, and is counted in a
+// transaction that has to know of the first one's.
+func TestATransactionThatWantsToKnowStoresNothing(t *testing.T) {
+	n, _, _, source := lookedUp(t, `{"found":true,"value":["user:wang"]}`)
+	n.publish(t, map[string]string{"approvals/desk.yaml": "title: {en: A, zh: 甲}\ndecide_by: 8h\ngrant_for: {default: 1h, ceiling: 2h}\nall_of:\n" +
+		"  - {title: {en: Admins, zh: 管理员}, role: admin, approvals: 1}\n" +
+		"  - {title: {en: Owners, zh: 所有者}, lookup: {source: cmdb, attribute: resource.owners}, approvals: 1}\n"})
+	c, err := n.vote(t, n.open(t), "wang", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	source.Drop()
+	if c, err = n.vote(t, c, "zhao", true); err != nil || c.State != cheq.Approved || len(c.Votes) != 2 {
+		t.Fatalf("the case is %s with %d votes, %v", c.State, len(c.Votes), err)
+	}
+	v, err := n.View(t.Context(), c.ID)
+	if err != nil || len(v.Events) != 4 { // open, two votes, approved
+		t.Errorf("%+v, %v", v.Events, err)
+	}
+}
+
 func TestWhoCannotBeLookedUpIsNoReviewer(t *testing.T) {
 	for name, row := range map[string]struct {
 		answer, attribute string

@@ -1,6 +1,10 @@
 package vm
 
-import "github.com/open-policy-agent/opa/v1/ir"
+import (
+	"maps"
+
+	"github.com/open-policy-agent/opa/v1/ir"
+)
 
 // readsUnset reports whether a value of the plan is put together from, or
 // given to a function with, a local that nothing has set before. OPA's planner
@@ -20,7 +24,9 @@ func readsUnset(f *ir.Func) bool {
 	return false
 }
 
-// readsBefore adds to the locals that are set.
+// readsBefore adds to the locals that are set. What one of several blocks sets,
+// such as a body and its else, is not set in the others: the planner uses the
+// numbers of locals there again.
 func readsBefore(stmts []ir.Stmt, set map[ir.Local]bool) bool {
 	unset := false
 	read := func(operands ...ir.Operand) {
@@ -30,11 +36,12 @@ func readsBefore(stmts []ir.Stmt, set map[ir.Local]bool) bool {
 			}
 		}
 	}
-	each(stmts, func(s ir.Stmt) {
+	for _, s := range stmts {
+		given := true
 		switch s := s.(type) {
 		case *ir.AssignVarStmt:
 			if l, ok := s.Source.Value.(ir.Local); ok && !set[l] {
-				return // nor is what it is given to
+				given = false // nor is what it is given to
 			}
 		case *ir.ArrayAppendStmt:
 			read(s.Value)
@@ -53,9 +60,18 @@ func readsBefore(stmts []ir.Stmt, set map[ir.Local]bool) bool {
 		case *ir.NotEqualStmt:
 			read(s.A, s.B)
 		}
+		if !given {
+			continue
+		}
 		for _, l := range written(s) {
 			set[l] = true
 		}
-	})
+		before := maps.Clone(set)
+		for _, b := range blocksOf(s) {
+			inside := maps.Clone(before)
+			unset = readsBefore(b.Stmts, inside) || unset
+			maps.Copy(set, inside)
+		}
+	}
 	return unset
 }

@@ -72,7 +72,7 @@ func (l *literals) rulesOf(ref ast.Ref) []*ast.Rule {
 	if !ref[0].Equal(ast.DefaultRootDocument) {
 		return nil
 	}
-	return l.c.GetRulesDynamic(ref)
+	return l.c.GetRulesDynamicWithOpts(ref, ast.RulesOptions{IncludeHiddenModules: true})
 }
 
 // result is what a rule's value may be.

@@ -62,6 +62,8 @@ type Case struct {
 	ReviewBy   time.Time `json:"review_by,omitzero"`
 	Reviewed   *Review   `json:"reviewed,omitempty"`
 	Overdue    bool      `json:"overdue,omitempty"`
+	// Delegated are places of reviewers that were handed on.
+	Delegated []Delegation `json:"delegated,omitempty"`
 	// Places are where it is shown.
 	Places []Place `json:"places,omitempty"`
 }

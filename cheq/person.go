@@ -24,10 +24,10 @@ func (p Person) String() string {
 	return p.Name
 }
 
-// personOf reads what templates write. "platform:…" is the platform's
+// ParsePerson reads what templates write. "platform:…" is the platform's
 // "user:root" where what follows is a name, so that a tenant's subject of the
 // type "platform" can stand for nobody.
-func personOf(tenant, text string) (Person, error) {
+func ParsePerson(tenant, text string) (Person, error) {
 	if name, ok := strings.CutPrefix(text, platformPrefix); ok {
 		tenant, text = "", name
 	}
@@ -41,7 +41,7 @@ func personOf(tenant, text string) (Person, error) {
 // the person is one of them.
 func (p *People) Named(tenant string, who Person) bool {
 	for _, text := range p.Users {
-		if listed, err := personOf(tenant, text); err == nil && listed == who {
+		if listed, err := ParsePerson(tenant, text); err == nil && listed == who {
 			return true
 		}
 	}

@@ -61,7 +61,7 @@ func (m *memory) Case(id string) (Case, error) {
 	if !ok {
 		return c, ErrNotFound
 	}
-	c.Votes, c.Halves = slices.Clone(c.Votes), slices.Clone(c.Halves)
+	c.Votes, c.Halves, c.Delegated = slices.Clone(c.Votes), slices.Clone(c.Halves), slices.Clone(c.Delegated)
 	return c, nil
 }
 

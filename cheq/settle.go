@@ -83,12 +83,19 @@ func (c *Case) tally(templates []*Template, w World) Verdict {
 }
 
 // mayAnswer reports whether a vote of this voter counts in the group now: it is
-// one of its people, and neither excluded nor acting for somebody who is.
+// one of its people, or has the place of one, and neither it nor that one is
+// excluded or acts for somebody who is.
 func (c *Case) mayAnswer(voter Person, g *Group, w World) bool {
+	return c.unbound(voter, w) && slices.ContainsFunc(c.stands(voter), func(place Person) bool {
+		return c.unbound(place, w) && slices.ContainsFunc(g.People, func(p People) bool { return w.Member(c, place, &p) })
+	})
+}
+
+// unbound reports whether somebody is neither excluded nor acts for one who is.
+func (c *Case) unbound(voter Person, w World) bool {
 	line, err := w.Line(voter)
 	if err != nil || !slices.Contains(line, voter) {
 		return false
 	}
-	return !slices.ContainsFunc(line, func(n Person) bool { return slices.Contains(c.Excluded, n) }) &&
-		slices.ContainsFunc(g.People, func(p People) bool { return w.Member(c, voter, &p) })
+	return !slices.ContainsFunc(line, func(n Person) bool { return slices.Contains(c.Excluded, n) })
 }

@@ -201,7 +201,7 @@ func (p *People) check() error {
 		return errors.New("lookup: want source and attribute")
 	}
 	for i, user := range p.Users {
-		if _, err := personOf("any", user); err != nil {
+		if _, err := ParsePerson("any", user); err != nil {
 			return fmt.Errorf("users: %w", err)
 		}
 		if slices.Contains(p.Users[:i], user) {

@@ -68,7 +68,7 @@ func newCheq() *cobra.Command {
 		Example: "  xiezhi cheq list --state pending\n  xiezhi cheq approve cheq-01k9 --reason 'agreed with the network team'\n" +
 			"  xiezhi cheq open -f request.json --reason 'for the launch' --for 2h",
 	})
-	cmd.AddCommand(newCheqList(), newCheqShow(), newCheqApprove(), newCheqReject(), newCheqRevoke(), newCheqCancel(), newCheqComment(),
+	cmd.AddCommand(newCheqList(), newCheqShow(), newCheqApprove(), newCheqReject(), newCheqRevoke(), newCheqCancel(), newCheqComment(), newCheqDelegate(),
 		newCheqReview(), newCheqOpen(), newCheqExtend())
 	return cmd
 }

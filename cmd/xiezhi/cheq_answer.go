@@ -238,6 +238,27 @@ func newCheqComment() *cobra.Command {
 	}, "comment")
 }
 
+func newCheqDelegate() *cobra.Command {
+	var at remoteFlags
+	var reason string
+	cmd := &cobra.Command{
+		Use:     "delegate CASE WHO",
+		Short:   "Hand your place in a case to somebody else; there is no taking back",
+		Example: "  xiezhi cheq delegate cheq-01k9 user:wang --reason 'on leave'",
+		Args:    cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			server, err := at.open()
+			if err != nil {
+				return err
+			}
+			return server.changeCase(cmd, args[0], "delegate", nil, map[string]string{"to": args[1], "reason": reason})
+		},
+	}
+	at.register(cmd)
+	cmd.Flags().StringVar(&reason, "reason", "", "`why`; the case keeps it")
+	return cmd
+}
+
 func newCheqReview() *cobra.Command {
 	return textCommand(&cobra.Command{
 		Use:     "review CASE TEXT",

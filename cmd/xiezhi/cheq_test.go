@@ -190,6 +190,7 @@ func TestWhatIsDoneToACase(t *testing.T) {
 		{[]string{"cheq", "review", "cheq-01", "was real"}, `/api/v1/cheq/cheq-01/review {"text":"was real"}`},
 		{[]string{"cheq", "open", "-f", request, "--reason", "now", "--break-glass", "fire", "--leave-open", "/context/a", "--leave-open", "/context/b"}, `/api/v1/cheq {"break_glass":"fire","open":["/context/a","/context/b"],"reason":"now","request":` + question + `}`},
 		{[]string{"cheq", "extend", "cheq-01", "--reason", "more", "--for", "2h"}, `/api/v1/cheq/cheq-01/extend {"grant_for":"2h0m0s","reason":"more"}`},
+		{[]string{"cheq", "delegate", "cheq-01", "user:wang", "--reason", "leave"}, `/api/v1/cheq/cheq-01/delegate {"reason":"leave","to":"user:wang"}`},
 		{[]string{"cheq", "comment", "cheq-01", "who?"}, `/api/v1/cheq/cheq-01/comment {"text":"who?"}`},
 		{[]string{"cheq", "open", "-f", request, "--reason", "now", "--for", "90m"}, `/api/v1/cheq {"grant_for":"1h30m0s","reason":"now","request":` + question + `}`},
 	} {

@@ -57,6 +57,7 @@ func cheqRoutes() []Route {
 		},
 		change("approve", "approveCase", answers, "Say yes to what was shown", "CaseAnswer", nil, http.StatusOK, func(c *call) error { return c.answerCase(true) }),
 		change("reject", "rejectCase", answers, "Say no to what was shown", "CaseAnswer", nil, http.StatusOK, func(c *call) error { return c.answerCase(false) }),
+		change("delegate", "delegateCase", answers, "Hand one's place in this case to somebody else", "CaseDelegation", nil, http.StatusOK, (*call).delegateCase),
 		change("cancel", "cancelCase", []string{rightRevokeCase}, "Take a case back that waits; only who asked may", "CaseReason", nil, http.StatusOK, (*call).cancelCase),
 		revoke,
 		extend,

@@ -67,6 +67,35 @@ func (c *call) answerCase(yes bool) error {
 	return c.changedCase(&k)
 }
 
+type caseDelegation struct {
+	To     string `json:"to"`
+	Reason string `json:"reason"`
+}
+
+// delegateCase hands the caller's place to somebody of the case's tenant, or of
+// the platform.
+func (c *call) delegateCase() error {
+	body, err := decode[caseDelegation](c)
+	if err != nil {
+		return err
+	}
+	a, k, standing, err := c.trial()
+	if err != nil {
+		return err
+	}
+	if err := c.mayCase(&k, rightAnswerCase, standing.Asker); err != nil {
+		return err
+	}
+	to, err := cheq.ParsePerson(k.Tenant, body.To)
+	if err != nil {
+		return &authz.FieldError{Path: "/to", Detail: err.Error()}
+	}
+	if k, err = a.Cases.Delegate(c.ctx, k.ID, c.person(), to, body.Reason); err != nil {
+		return err
+	}
+	return c.changedCase(&k)
+}
+
 // channelAPI is what votes say that were given here.
 const channelAPI = "api"
 

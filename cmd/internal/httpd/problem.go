@@ -90,6 +90,7 @@ var problems = []struct {
 	{is: cheq.ErrNoReview, status: http.StatusConflict, code: "nothing_to_review", title: "There is nothing to review"},
 	{is: cheq.ErrOwnReview, status: http.StatusForbidden, code: "own_review", title: "Somebody else reviews it"},
 	{is: cheq.ErrNotReviewer, status: http.StatusForbidden, code: "not_reviewer", title: "The answer does not count in this case"},
+	{is: cheq.ErrDelegate, status: http.StatusConflict, code: "not_delegable", title: "The place cannot be handed on so"},
 	{is: cheq.ErrNotAsker, status: http.StatusForbidden, code: "not_asker", title: "Only who asked may take it back"},
 	{is: cheq.ErrTooMany, status: http.StatusTooManyRequests, code: "too_many_cases", title: "Too many cases"},
 	{is: cheq.ErrText, status: http.StatusBadRequest, code: "text_too_long", title: "The text is too long"},

@@ -235,8 +235,17 @@ func TestPeopleAnswerInFeishu(t *testing.T) {
 // An emergency is asked by name; everybody sees it; one boss says yes twice;
 // what is opened is marked wherever it shows.
 func TestAnEmergencyInFeishu(t *testing.T) {
-	t.Parallel()
-	c := openCompany(t, "callback", dearTemplate)
+	for _, way := range []string{"callback", "connection"} {
+		t.Run(way, func(t *testing.T) {
+			t.Parallel()
+			openCompany(t, way, dearTemplate).breaksTheGlass()
+		})
+	}
+}
+
+func (c *company) breaksTheGlass() {
+	t := c.t
+	t.Helper()
 	emergency := func(reason string) answer {
 		return c.server.do(call{as: "pep", path: "/api/v1/cheq", body: encode(object{"request": sale(5), "reason": reason, "break_glass": "fire"})})
 	}
@@ -279,8 +288,17 @@ escalate:
 // While the bosses do not answer, others may; and what nobody answers ends
 // shut.
 func TestEscalationInFeishu(t *testing.T) {
-	t.Parallel()
-	c := openCompany(t, "callback", slowTemplate)
+	for _, way := range []string{"callback", "connection"} {
+		t.Run(way, func(t *testing.T) {
+			t.Parallel()
+			openCompany(t, way, slowTemplate).escalates()
+		})
+	}
+}
+
+func (c *company) escalates() {
+	t := c.t
+	t.Helper()
 	c.shop.ask(sale(5))
 	card := c.card("a case is open", open)
 	if seen := c.tap("guest", card, "approve"); seen.Toast == nil || seen.Toast.Type == "success" {

@@ -118,30 +118,87 @@ func (h *homeserver) react(user string, on matrix.Event, key string) {
 	}
 }
 
-// A REVIEW of the service becomes a notice; a till and two bosses react with
-// yes, one of them by a reply; the service allows by itself until the grant has
-// ended; then a no leaves it shut.
-func TestPeopleAnswerInMatrix(t *testing.T) {
-	t.Parallel()
+// matrixStaff are who they are in acme.
+var matrixStaff = map[string]string{"till": "till", "boss1": "boss", "boss2": "boss", "guest": "visitor"}
+
+// openRoom starts a server whose cases are shown in a room, and a shop.
+func openRoom(t *testing.T, template string) (*homeserver, *installation, *service) {
+	t.Helper()
 	h, token := openHomeserver(t, "till", "boss1", "boss2", "guest")
 	channels := object{"matrix_homeserver": h.url, "matrix_user": "@xiezhi:acme.test", "matrix_token_file": saved(t, token)}
-	template := strings.NewReplacer("channel: feishu", "channel: matrix", "chat:oc_desk", h.room).Replace(dearTemplate)
+	there := strings.NewReplacer("channel: feishu", "channel: matrix", "chat:oc_desk", h.room)
 	server := installWith(t, minimal(t, files{
-		"tenants/acme/shop.policy.yaml": dear, "approvals/dear.yaml": strings.Replace(template, "break_glass: fire\n", "", 1),
+		"tenants/acme/shop.policy.yaml": dear, "approvals/dear.yaml": there.Replace(template), "approvals/fire.yaml": there.Replace(fireTemplate),
 	}), "--channels", saved(t, encode(channels)))
 	for _, role := range []string{"till", "boss", "visitor"} {
 		server.must(http.StatusCreated, call{as: "admin", path: "/api/v1/roles", body: encode(object{"tenant": "acme", "name": role})})
 	}
-	for name, role := range map[string]string{"till": "till", "boss1": "boss", "boss2": "boss", "guest": "visitor"} {
+	for name, role := range matrixStaff {
 		server.subject("acme", "user:"+name, "")
 		server.must(http.StatusCreated, call{as: "admin", path: "/api/v1/bindings", body: encode(object{"tenant": "acme", "subject": "user:" + name, "role": role})})
 		server.must(http.StatusCreated, call{as: "admin", path: "/api/v1/identities", body: encode(object{
 			"tenant": "acme", "subject": "user:" + name, "channel": "matrix", "platform": "@" + name + ":acme.test"})})
 	}
 	shop := openShop(t, server)
-	allowed := func(a shopAnswer) bool { return a.Effect == "ALLOW" && a.Decided == "in-process" }
 	shop.untilAsked(patience, sale(2), "decided in-process", allowed)
+	return h, server, shop
+}
 
+func allowed(a shopAnswer) bool { return a.Effect == "ALLOW" && a.Decided == "in-process" }
+
+// says lets somebody answer again and again until the case is in a state.
+func (h *homeserver) says(server *installation, user string, on matrix.Event, text, state string) {
+	h.t.Helper()
+	await(h.t, patience, "the case is "+state, func() bool {
+		if strings.Contains(server.must(http.StatusOK, call{as: "admin", path: "/api/v1/cheq?tenant=acme"}).text, `"state":"`+state+`"`) {
+			return true
+		}
+		if _, err := h.Reply("@"+user+":acme.test", h.room, on.ID, text); err != nil {
+			h.t.Fatal(err)
+		}
+		return false
+	})
+}
+
+// An emergency takes two yes of one boss.
+func TestAnEmergencyInMatrix(t *testing.T) {
+	t.Parallel()
+	h, server, shop := openRoom(t, dearTemplate)
+	server.must(http.StatusCreated, call{as: "pep", path: "/api/v1/cheq", body: encode(object{"request": sale(5), "reason": "the till burns", "break_glass": "fire"})})
+	notice := h.notice("the emergency", "the till burns")
+	h.react("boss1", notice, "✅")
+	if a := shop.ask(sale(5)); a.Effect != "REVIEW" {
+		t.Errorf("after a first yes: %+v", a)
+	}
+	h.says(server, "boss1", notice, "approve", "approved")
+	shop.untilAsked(patience, sale(5), "allowed by the service itself", allowed)
+}
+
+// While the bosses do not answer, others may; and what nobody answers ends
+// shut.
+func TestEscalationInMatrix(t *testing.T) {
+	t.Parallel()
+	h, server, shop := openRoom(t, slowTemplate)
+	shop.ask(sale(5))
+	notice := h.notice("a case is open", "shop.sell")
+	h.says(server, "guest", notice, "approve", "approved")
+	shop.untilAsked(patience, sale(5), "allowed by a visitor", allowed)
+	shop.ask(sale(6))
+	await(t, patience, "a case that nobody answers is over", func() bool {
+		return strings.Contains(server.must(http.StatusOK, call{as: "admin", path: "/api/v1/cheq?tenant=acme"}).text, `"state":"expired"`)
+	})
+	h.notice("its end is shown", "6", "Expired")
+	if a := shop.ask(sale(6)); a.Effect != "REVIEW" {
+		t.Errorf("after nobody answered: %+v", a)
+	}
+}
+
+// A REVIEW of the service becomes a notice; a till and two bosses react with
+// yes, one of them by a reply; the service allows by itself until the grant has
+// ended; then a no leaves it shut.
+func TestPeopleAnswerInMatrix(t *testing.T) {
+	t.Parallel()
+	h, server, shop := openRoom(t, dearTemplate)
 	shop.ask(sale(5))
 	notice := h.notice("a case is open", "shop.sell")
 	if _, err := h.Inject(h.room, matrix.Event{Sender: "@boss1:evil.test", Type: "m.reaction", Content: object{

@@ -84,14 +84,20 @@ func newID() string { return fmt.Sprintf("ID%08d", ids.Add(1)) }
 // join returns a node on a store that it may share.
 func join(t *testing.T, store database) *node {
 	t.Helper()
+	return joinAt(t, store, time.Now)
+}
+
+// joinAt is join with a clock for people and decisions, which may jump.
+func joinAt(t *testing.T, store database, now func() time.Time) *node {
+	t.Helper()
 	compiler, directory := engine.New(), &pap.Directory{}
 	n := &node{store: store, people: directory, files: map[string]string{}}
-	n.pdp = pdp.New(pdp.Config{Now: time.Now, NewID: newID})
+	n.pdp = pdp.New(pdp.Config{Now: now, NewID: newID})
 	n.feed = feed.New(feed.Config{
 		Store: store, PDP: n.pdp, Directory: directory, Compile: compiler.Compile, CompileRestriction: compiler.Restriction,
 		Poll: time.Minute, Now: time.Now, Log: slog.New(slog.DiscardHandler),
 	})
-	n.Service = cheq.New(cheq.Config{Now: time.Now, NewID: newID, Store: approvals.NewStore(approvals.Config{
+	n.Service = cheq.New(cheq.Config{Now: now, NewID: newID, Store: approvals.NewStore(approvals.Config{
 		Store: store, Active: n.pdp.Active, Directory: directory, CatchUp: n.feed.Sync, NewID: newID,
 	})})
 	return n

@@ -99,7 +99,7 @@ func joinAt(t *testing.T, store database, now func() time.Time) *node {
 	})
 	n.Service = cheq.New(cheq.Config{Now: now, NewID: newID, Store: approvals.NewStore(approvals.Config{
 		Store: store, Active: n.pdp.Active, Directory: directory, CatchUp: n.feed.Sync, NewID: newID,
-	})})
+	}), Limits: cheq.Limits{Pending: 100, Hourly: 1000}})
 	return n
 }
 

@@ -29,12 +29,12 @@ func check(c *ast.Compiler, policy *ir.Policy, query ast.Body) error {
 			if err := indexed(r, c, func(t *ast.Term) bool { return c.ComprehensionIndex(t) != nil }); err != nil {
 				return err
 			}
-			if err := cmp.Or(oddlyNamed(r), skipped(r, c), misplaced(r, c), ranging(r, c), asValue(r, c)); err != nil {
+			if err := cmp.Or(oddlyNamed(r), negated(r), skipped(r, c), misplaced(r, c), ranging(r, c), asValue(r, c)); err != nil {
 				return err
 			}
 		}
 	}
-	if err := cmp.Or(unsettled(rules, query, c), skipped(query, c), misplaced(query, c), ranging(query, c), asValue(query, c)); err != nil || len(query) == 1 {
+	if err := cmp.Or(unsettled(rules, query, c), negated(query), skipped(query, c), misplaced(query, c), ranging(query, c), asValue(query, c)); err != nil || len(query) == 1 {
 		return err // no variable comes before its comprehensions
 	}
 	return indexed(query, c, func(*ast.Term) bool { return true })
@@ -65,6 +65,33 @@ func skipped(node any, c *ast.Compiler) (err error) {
 		return err != nil
 	})
 	return err
+}
+
+// negated refuses `not` of an equality of two composites: OPA's planner sees by
+// their lengths that some are never equal, and plans nothing of them then, which
+// inside a `not` means that they are.
+func negated(node any) (err error) {
+	ast.WalkExprs(node, func(e *ast.Expr) bool {
+		operator := ""
+		if e.IsCall() {
+			operator = e.Operator().String()
+		}
+		if e.Negated && slices.Contains(equalities, operator) && isComposite(e.Operand(0)) && isComposite(e.Operand(1)) {
+			err = &Unsupported{File: e.Location.File, Line: e.Location.Row, Why: "the negation of an equality of two composites"}
+		}
+		return err != nil
+	})
+	return err
+}
+
+var equalities = []string{ast.Equality.Name, ast.Equal.Name, ast.Assign.Name}
+
+func isComposite(t *ast.Term) bool {
+	switch t.Value.(type) {
+	case *ast.Array, ast.Object:
+		return true
+	}
+	return false
 }
 
 // isPlanned reports whether a function of the plan is of the rule: its name is

@@ -66,8 +66,15 @@ func readsBefore(stmts []ir.Stmt, set map[ir.Local]bool) bool {
 		for _, l := range written(s) {
 			set[l] = true
 		}
+		blocks := blocksOf(s)
+		if len(blocks) == 1 {
+			unset = readsBefore(blocks[0].Stmts, set) || unset
+		}
+		if len(blocks) < 2 {
+			continue
+		}
 		before := maps.Clone(set)
-		for _, b := range blocksOf(s) {
+		for _, b := range blocks {
 			inside := maps.Clone(before)
 			unset = readsBefore(b.Stmts, inside) || unset
 			maps.Copy(set, inside)

@@ -70,11 +70,10 @@ func (d *Desk) askable(o *pdp.Obstacles) bool {
 	})
 }
 
-// Open opens the case of a request that meets these obstacles, or joins it;
-// extends is the case that it prolongs, or "". Errors are [cheq.Service.Open]'s.
-func (d *Desk) Open(ctx context.Context, o *pdp.Obstacles, caller pdp.Caller, extends string) (cheq.Case, bool, error) {
+// Open opens the case of a request that meets these obstacles, or joins it.
+// Errors are [cheq.Service.Open]'s.
+func (d *Desk) Open(ctx context.Context, o *pdp.Obstacles, caller pdp.Caller) (cheq.Case, bool, error) {
 	ask := askOf(o, caller)
-	ask.Extends = extends
 	var open []string
 	if caller.Asks != nil {
 		open, ask.BreakGlass = caller.Asks.Open, caller.Asks.BreakGlass

@@ -33,7 +33,7 @@ func (n *node) leaving(t *testing.T, req authz.Request, members ...string) (cheq
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, _, err := n.desk().Open(t.Context(), o, pdp.Caller{Name: "service:shop", Tenant: "acme", Asks: &pdp.Asks{Open: members}}, "")
+	c, _, err := n.desk().Open(t.Context(), o, pdp.Caller{Name: "service:shop", Tenant: "acme", Asks: &pdp.Asks{Open: members}})
 	return c, err
 }
 

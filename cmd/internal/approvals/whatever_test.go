@@ -68,7 +68,7 @@ func (w *world) run(run int) {
 	if err != nil {
 		w.Fatal(err)
 	}
-	c, _, err := w.nodes[0].desk().Open(w.Context(), o, pdp.Caller{Name: "service:shop", Tenant: "acme"}, "")
+	c, _, err := w.nodes[0].desk().Open(w.Context(), o, pdp.Caller{Name: "service:shop", Tenant: "acme"})
 	if err != nil {
 		w.Fatal(err)
 	}

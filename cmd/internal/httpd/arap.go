@@ -114,7 +114,7 @@ func (c *call) submitAccessRequest() error {
 			return err
 		}
 	}
-	k, _, err := a.Open(c.ctx, obstacles, pdp.Caller{Name: c.caller.Name(), Tenant: c.caller.Tenant, Asks: s.asks}, "")
+	k, _, err := a.Open(c.ctx, obstacles, pdp.Caller{Name: c.caller.Name(), Tenant: c.caller.Tenant, Asks: s.asks})
 	if err != nil {
 		return err
 	}

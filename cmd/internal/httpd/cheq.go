@@ -151,7 +151,7 @@ func (c *call) openCase() error {
 	case len(obstacles.Fixed) > 0 || len(obstacles.Rules) == 0:
 		return &fixedError{obstacles.Fixed}
 	}
-	k, joined, err := a.Open(c.ctx, obstacles, pdp.Caller{Name: c.caller.Name(), Tenant: c.caller.Tenant, Asks: asks}, "")
+	k, joined, err := a.Open(c.ctx, obstacles, pdp.Caller{Name: c.caller.Name(), Tenant: c.caller.Tenant, Asks: asks})
 	if err != nil {
 		return err
 	}

@@ -43,10 +43,11 @@ type caseAnswer struct {
 	Reason string `json:"reason"`
 }
 
-// answerCase counts the caller's answer. Whether it counts is the template's to
-// say; nobody answers for oneself.
-func (c *call) answerCase(yes bool) error {
-	body, err := decode[caseAnswer](c)
+// doTo is one step on one case: the body is read, the case looked at, and the
+// caller asked for the right, as for what is its own business where own says
+// so. do changes the case, or refuses.
+func doTo[B any](c *call, right string, own func(cheq.Standing) bool, do func(a *Approvals, k *cheq.Case, body B) (cheq.Case, error)) error {
+	body, err := decode[B](c)
 	if err != nil {
 		return err
 	}
@@ -54,17 +55,27 @@ func (c *call) answerCase(yes bool) error {
 	if err != nil {
 		return err
 	}
-	if err := c.mayCase(&k, rightAnswerCase, standing.Asker); err != nil {
+	if err := c.mayCase(&k, right, own(standing)); err != nil {
 		return err
 	}
-	if body.Shown == "" {
-		return &authz.FieldError{Path: "/shown", Detail: "required: the digest of the card that was looked at, as reading the case gives it"}
-	}
-	k, err = a.Cases.Vote(c.ctx, k.ID, cheq.Vote{Voter: c.person(), Yes: yes, Reason: body.Reason, Channel: channelAPI, Shown: body.Shown})
-	if err != nil {
+	if k, err = do(a, &k, body); err != nil {
 		return err
 	}
 	return c.changedCase(&k)
+}
+
+// asker is whose own business answering a case would be.
+func asker(s cheq.Standing) bool { return s.Asker }
+
+// answerCase counts the caller's answer. Whether it counts is the template's to
+// say; nobody answers for oneself.
+func (c *call) answerCase(yes bool) error {
+	return doTo(c, rightAnswerCase, asker, func(a *Approvals, k *cheq.Case, body caseAnswer) (cheq.Case, error) {
+		if body.Shown == "" {
+			return *k, &authz.FieldError{Path: "/shown", Detail: "required: the digest of the card that was looked at, as reading the case gives it"}
+		}
+		return a.Cases.Vote(c.ctx, k.ID, cheq.Vote{Voter: c.person(), Yes: yes, Reason: body.Reason, Channel: channelAPI, Shown: body.Shown})
+	})
 }
 
 type caseDelegation struct {
@@ -75,25 +86,13 @@ type caseDelegation struct {
 // delegateCase hands the caller's place to somebody of the case's tenant, or of
 // the platform.
 func (c *call) delegateCase() error {
-	body, err := decode[caseDelegation](c)
-	if err != nil {
-		return err
-	}
-	a, k, standing, err := c.trial()
-	if err != nil {
-		return err
-	}
-	if err := c.mayCase(&k, rightAnswerCase, standing.Asker); err != nil {
-		return err
-	}
-	to, err := cheq.ParsePerson(k.Tenant, body.To)
-	if err != nil {
-		return &authz.FieldError{Path: "/to", Detail: err.Error()}
-	}
-	if k, err = a.Cases.Delegate(c.ctx, k.ID, c.person(), to, body.Reason); err != nil {
-		return err
-	}
-	return c.changedCase(&k)
+	return doTo(c, rightAnswerCase, asker, func(a *Approvals, k *cheq.Case, body caseDelegation) (cheq.Case, error) {
+		to, err := cheq.ParsePerson(k.Tenant, body.To)
+		if err != nil {
+			return *k, &authz.FieldError{Path: "/to", Detail: err.Error()}
+		}
+		return a.Cases.Delegate(c.ctx, k.ID, c.person(), to, body.Reason)
+	})
 }
 
 // channelAPI is what votes say that were given here.
@@ -104,21 +103,9 @@ type caseReason struct {
 }
 
 func (c *call) cancelCase() error {
-	body, err := decode[caseReason](c)
-	if err != nil {
-		return err
-	}
-	a, k, standing, err := c.trial()
-	if err != nil {
-		return err
-	}
-	if err := c.mayCase(&k, rightRevokeCase, standing.Concerned()); err != nil {
-		return err
-	}
-	if k, err = a.Cases.Cancel(c.ctx, k.ID, c.person(), body.Reason); err != nil {
-		return err
-	}
-	return c.changedCase(&k)
+	return doTo(c, rightRevokeCase, cheq.Standing.Concerned, func(a *Approvals, k *cheq.Case, body caseReason) (cheq.Case, error) {
+		return a.Cases.Cancel(c.ctx, k.ID, c.person(), body.Reason)
+	})
 }
 
 // revokedCase says who may count the grant yet.
@@ -230,19 +217,7 @@ func (c *call) commentCase() error {
 
 // reviewCase looks back at an emergency.
 func (c *call) reviewCase() error {
-	body, err := decode[caseComment](c)
-	if err != nil {
-		return err
-	}
-	a, k, standing, err := c.trial()
-	if err != nil {
-		return err
-	}
-	if err := c.mayCase(&k, rightAnswerCase, standing.Asker); err != nil {
-		return err
-	}
-	if k, err = a.Cases.Review(c.ctx, k.ID, c.person(), body.Text); err != nil {
-		return err
-	}
-	return c.changedCase(&k)
+	return doTo(c, rightAnswerCase, asker, func(a *Approvals, k *cheq.Case, body caseComment) (cheq.Case, error) {
+		return a.Cases.Review(c.ctx, k.ID, c.person(), body.Text)
+	})
 }

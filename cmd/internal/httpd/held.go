@@ -14,8 +14,7 @@ import (
 type Approvals struct {
 	Cases *cheq.Service
 	// Open opens the case of a request that meets obstacles, or joins it.
-	// extends is the case that it prolongs, or "".
-	Open func(ctx context.Context, o *pdp.Obstacles, caller pdp.Caller, extends string) (c cheq.Case, joined bool, err error)
+	Open func(ctx context.Context, o *pdp.Obstacles, caller pdp.Caller) (c cheq.Case, joined bool, err error)
 	// Approval is a case as decisions name it.
 	Approval func(c *cheq.Case) *authz.Approval
 	Waiters  *cheq.Waiters

@@ -35,9 +35,7 @@ func TestACrashBetweenVoteAndPushLosesAndRepeatsNothing(t *testing.T) {
 			c.server.kill()
 			c.server.fault = moment + "=" + armed
 			c.server.run()
-			if a := c.shop.ask(sale(5)); a.Effect == "ALLOW" {
-				t.Fatalf("%+v", a)
-			}
+			c.server.effect("REVIEW", sale(5)) // asked here: the shop may not have found the server again
 			card := c.card("a case is open", open)
 			if err := os.WriteFile(armed, nil, 0o600); err != nil {
 				t.Fatal(err)
@@ -66,9 +64,7 @@ func TestACrashWhileACardIsUpdatedRepeatsNoCard(t *testing.T) {
 			t.Parallel()
 			c := openCompany(t, "callback", onceTemplate)
 			c.Faults.Add(fault)
-			if a := c.shop.ask(sale(5)); a.Effect == "ALLOW" {
-				t.Fatalf("%+v", a)
-			}
+			c.server.effect("REVIEW", sale(5)) // asked here: the shop may not have found the server again
 			card := c.card("a case is open", open)
 			c.tap("till", card, "approve")
 			c.server.kill()
